@@ -1,0 +1,224 @@
+"""Four ways to search and two ways to answer, scored on the same questions.
+
+Stands beside `qa`: it puts retrieval, generation and evaluation together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bm25s
+import faiss
+import numpy as np
+
+from ragline import qa
+from ragline.evaluation import answers, gate, goldset, retrieval, scorecard
+from ragline.generation import fid
+from ragline.retrieval import fuse, search
+from ragline.retrieval.encoder import Encoder
+from ragline.types import Hit, Passage, QAExample, Qrels, Run
+
+SYSTEMS = ("bm25", "base", "tuned", "hybrid")
+ANSWERERS: tuple[qa.Answerer, ...] = ("extractive", "generator")
+RETRIEVAL_PAIRS = (("tuned", "base"), ("tuned", "bm25"), ("hybrid", "tuned"), ("hybrid", "bm25"))
+RETRIEVAL_METRICS = ("recall@1", "recall@5", "mrr@10", "ndcg@10")
+TUNED_METRIC = "mrr@10"
+REFUSED_ON_DEV = 0.01
+"""Share of answerable dev questions that the abstention threshold gives up."""
+SHOWN = 5
+"""Passages that a person and the answerers see."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Everything that can search this corpus."""
+
+    passages: Sequence[Passage]
+    bm25: bm25s.BM25
+    base: tuple[Encoder, faiss.Index]
+    tuned: tuple[Encoder, faiss.Index]
+    depth: int
+    """Passages that every search brings."""
+
+    def runs(self, questions: Sequence[QAExample]) -> dict[str, Run]:
+        """BM25, base and tuned search of every question."""
+        asked = {q.question_id: q.question for q in questions}
+        return {
+            "bm25": search.lexical_run(asked, self.bm25, self.passages, self.depth),
+            "base": search.dense_run(asked, *self.base, self.passages, self.depth),
+            "tuned": search.dense_run(asked, *self.tuned, self.passages, self.depth),
+        }
+
+    def hits(self, questions: Sequence[QAExample], run: Run) -> list[list[Hit]]:
+        """The best passages of a run, for the answerers."""
+        by_id = {p.passage_id: p for p in self.passages}
+        return [[Hit(by_id[p], s) for p, s in list(run[q.question_id].items())[:SHOWN]] for q in questions]
+
+
+def choose(engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most: int) -> qa.Settings:
+    """Choose on dev: the hybrid weight, the abstention threshold, the better answerer.
+
+    The threshold is what all but 1 % of the answerable dev questions reach: the system refuses what looks unlike
+    anything it was shown to answer, and seldom more.
+
+    Args:
+        most: dev questions that both answerers answer.
+    """
+    runs = engines.runs(dev)
+    weight = fuse.tune(runs["tuned"], runs["bm25"], engines.depth, lambda run: gate.mean(run, dev, TUNED_METRIC))
+    threshold = np.quantile([max(runs["tuned"][q.question_id].values(), default=0.0) for q in dev], REFUSED_ON_DEV)
+    sample = dev[:: max(1, -(-len(dev) // most))]
+    hits = engines.hits(sample, fuse.convex(runs["tuned"], runs["bm25"], weight, engines.depth))
+    f1 = {
+        name: sum(
+            answers.token_f1(text, q.answers)
+            for q, (text, _) in zip(sample, _answers(name, sample, hits, reader, engines), strict=True)
+        )
+        for name in ANSWERERS
+    }
+    better: qa.Answerer = "generator" if f1["generator"] > f1["extractive"] else "extractive"
+    return qa.Settings(hybrid_weight=round(weight, 2), abstain_below=round(float(threshold), 4), answerer=better)
+
+
+def _answers(
+    name: qa.Answerer,
+    questions: Sequence[QAExample],
+    hits: Sequence[Sequence[Hit]],
+    reader: fid.Reader,
+    engines: Engines,
+) -> list[tuple[str, tuple[Hit, ...]]]:
+    return qa.write_answers(name, [q.question for q in questions], hits, reader, engines.tuned[0])
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """One set of questions, searched, answered and scored."""
+
+    questions: Sequence[QAExample]
+    runs: dict[str, Run]
+    retrieval: dict[str, dict[str, dict[str, float]]]
+    """system → metric → question_id → value, answerable questions alone."""
+    answers: dict[str, dict[str, dict[str, float]]]
+    """answerer → metric → question_id → value, answerable questions alone."""
+    bleu: dict[str, float]
+    predictions: list[dict[str, Any]]
+    """One row a question, for the report."""
+
+    @property
+    def clusters(self) -> dict[str, str]:
+        """question_id → document cluster."""
+        return {q.question_id: q.cluster for q in self.questions}
+
+
+def assess(
+    name: str, questions: Sequence[QAExample], engines: Engines, reader: fid.Reader, settings: qa.Settings
+) -> Assessed:
+    """Search and answer every question, score those that can be answered.
+
+    Answers are scored as they are written, whether or not the system would have abstained.
+    """
+    runs = engines.runs(questions)
+    runs["hybrid"] = fuse.convex(runs["tuned"], runs["bm25"], settings.hybrid_weight, engines.depth)
+    answerable = [q for q in questions if q.answerable]
+    gold = gate.qrels(answerable)
+    scores = {system: retrieval.score(_judged(runs[system], gold), gold) for system in SYSTEMS}
+    ranks = {system: retrieval.ranks(_judged(runs[system], gold), gold, engines.depth) for system in SYSTEMS}
+    hits = engines.hits(questions, runs["hybrid"])
+    said = {
+        a: dict(zip(_ids(questions), _answers(a, questions, hits, reader, engines), strict=True)) for a in ANSWERERS
+    }
+    references = {q.question_id: q.answers for q in answerable}
+    scored: dict[str, dict[str, dict[str, float]]] = {}
+    bleu: dict[str, float] = {}
+    for answerer, given in said.items():
+        texts = {question: given[question][0] for question in references}
+        scored[answerer] = dict(answers.score(texts, references))
+        cited = {question: [hit.passage.passage_id for hit in given[question][1]] for question in references}
+        scored[answerer]["citation_precision"] = answers.citation_precision(cited, gold)
+        bleu[answerer] = answers.corpus_bleu(list(texts.values()), list(references.values()))
+    confidence = {q.question_id: max(runs["tuned"][q.question_id].values(), default=0.0) for q in questions}
+    predictions = [
+        {
+            "set": name,
+            "question_id": q.question_id,
+            "question": q.question,
+            "kind": q.kind,
+            "cluster": q.cluster,
+            "answerable": q.answerable,
+            "answers": list(q.answers),
+            "gold_passage_ids": list(q.gold_passage_ids),
+            **{f"rank_{system}": ranks[system].get(q.question_id, 0) for system in SYSTEMS},
+            "retrieved_ids": [hit.passage.passage_id for hit in shown],
+            "retrieved_scores": [round(hit.score, 6) for hit in shown],
+            **{
+                f"{answerer}_{field}": value
+                for answerer in ANSWERERS
+                for field, value in _row(q, said[answerer][q.question_id], scored[answerer]).items()
+            },
+            "confidence": round(confidence[q.question_id], 6),
+            "abstained": confidence[q.question_id] < settings.abstain_below,
+        }
+        for q, shown in zip(questions, hits, strict=True)
+    ]
+    return Assessed(questions, runs, scores, scored, bleu, predictions)
+
+
+def _ids(questions: Sequence[QAExample]) -> list[str]:
+    return [q.question_id for q in questions]
+
+
+def _judged(run: Run, gold: Qrels) -> Run:
+    return {question: run[question] for question in gold}
+
+
+def _row(q: QAExample, given: tuple[str, tuple[Hit, ...]], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    text, cited = given
+    return {
+        "answer": text,
+        "cited": [hit.passage.passage_id for hit in cited],
+        "em": round(scores["answer_em"].get(q.question_id, 0.0), 6),
+        "f1": round(scores["answer_f1"].get(q.question_id, 0.0), 6),
+    }
+
+
+def metrics(result: Assessed) -> dict[str, Any]:
+    """Flat means of one set, for metrics.json."""
+    found = scorecard.means(result.answers)
+    for answerer, value in result.bleu.items():
+        found[answerer]["bleu"] = round(value, 6)
+    answerable = sum(q.answerable for q in result.questions)
+    table = {"n": len(result.questions), "n_answerable": answerable}
+    return {**table, "retrieval": scorecard.means(result.retrieval), "answers": found}
+
+
+def gold_metrics(result: Assessed, gold: goldset.GoldSet) -> dict[str, Any]:
+    """What only a gold set has: a looser retrieval figure, and abstention where some questions have no answer."""
+    loose = {s: retrieval.score(_judged(result.runs[s], gold.document_qrels), gold.document_qrels) for s in SYSTEMS}
+    found: dict[str, Any] = {"retrieval_document": scorecard.means(loose)}
+    if 0 < sum(q.answerable for q in result.questions) < len(result.questions):
+        found["abstention"] = answers.abstention(
+            {row["question_id"]: row["abstained"] for row in result.predictions},
+            {q.question_id: q.answerable for q in result.questions},
+        )
+    return found
+
+
+def uncertainty(name: str, result: Assessed, how: scorecard.Bootstrap) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Intervals of one set, and its paired comparisons."""
+    clusters = result.clusters
+    intervals = {
+        "retrieval": scorecard.intervals(result.retrieval, clusters, how),
+        "answers": scorecard.intervals(result.answers, clusters, how),
+    }
+    pairs = scorecard.comparisons(
+        result.retrieval, RETRIEVAL_PAIRS, RETRIEVAL_METRICS, clusters, how, set=name, family="retrieval"
+    ) + scorecard.comparisons(
+        result.answers,
+        [("generator", "extractive")],
+        ["answer_em", "answer_f1", "rouge_l"],
+        clusters,
+        how,
+        set=name,
+        family="answers",
+    )
+    return intervals, pairs

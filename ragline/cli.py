@@ -1,0 +1,119 @@
+"""`ragline ask`, `ragline summary`: what a person types."""
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ragline.runtime.environment import apply_defaults
+
+apply_defaults()
+
+from ragline import io  # noqa: E402
+from ragline.artifacts import (  # noqa: E402
+    CHUNK_COUNTS,
+    COMPARISONS,
+    DOCUMENTS,
+    INGEST_COUNTS,
+    METRICS,
+    QUESTION_COUNTS,
+    REPORT,
+    RETRIEVER_SUMMARY,
+)
+from ragline.errors import RaglineError  # noqa: E402
+from ragline.types import Document  # noqa: E402
+
+log = logging.getLogger("ragline")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a known error is one line on stderr and a non-zero exit."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        lines = _ask(options) if options.command == "ask" else summary(options.root)
+    except RaglineError as error:
+        sys.stderr.write(f"ragline: {type(error).__name__}: {error}\n")
+        sys.exit(error.exit_code)
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ragline", description="Question answering over your own documents.")
+    parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: this one)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    ask = commands.add_parser("ask", help="answer a question from the documents, and say where it stands")
+    ask.add_argument("question", nargs="+", help="the question; quotes are optional")
+    ask.add_argument("-k", type=_count, default=5, help="passages to show (default: 5)")
+    ask.add_argument("--answerer", choices=("generator", "extractive"), help="default: the better one on dev")
+    commands.add_parser("summary", help="the last run in ten lines")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 50:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 50, got {text!r}")
+    return int(text)
+
+
+def _ask(options: Any) -> list[str]:
+    from ragline import qa  # torch takes seconds to import: not for `ragline --help`
+    from ragline.retrieval.search import check_question
+
+    question = " ".join(options.question)
+    check_question(question)
+    system = qa.load(options.root)
+    answer = system.ask([question], options.k, options.answerer)[0]
+    sources = {d.doc_id: d.source for d in io.iter_table(Document, options.root / DOCUMENTS)}
+    width = min(100, shutil.get_terminal_size().columns)
+    lines = ["", *textwrap.wrap(answer.text, width), ""]
+    if answer.abstained:
+        floor = system.settings.abstain_below
+        lines += [
+            f"(best match {answer.confidence:.2f}, below the {floor:.2f} that answers need)",
+            "",
+            "Closest passages:",
+        ]
+    cited = {hit.passage.passage_id for hit in answer.citations}
+    for rank, hit in enumerate(answer.retrieved, start=1):
+        passage = hit.passage
+        mark = "*" if passage.passage_id in cited else " "
+        heading = f" > {passage.heading}" if passage.heading else ""
+        lines.append(f"{mark}[{rank}] {hit.score:.2f}  {passage.title}{heading}  ({sources.get(passage.doc_id, '')})")
+        lines.append("       " + textwrap.shorten(passage.text, width - 7, placeholder=" …"))
+    if cited:
+        lines += ["", "* the answer rests on this passage"]
+    return lines
+
+
+def summary(root: Path) -> list[str]:
+    """The last run in ten lines, the report's path at the end."""
+    found, chunks = io.read_json(root / INGEST_COUNTS), io.read_json(root / CHUNK_COUNTS)
+    asked, trained = io.read_json(root / QUESTION_COUNTS), io.read_json(root / RETRIEVER_SUMMARY)
+    metrics, compared = io.read_json(root / METRICS), io.read_json(root / COMPARISONS)
+    lines = [
+        f"documents   {found['documents']:,} in {found['clusters']:,} near-duplicate clusters",
+        f"passages    {chunks['passages']:,}, {chunks['tokens_mean']:.0f} tokens on average",
+        f"questions   {asked['train']:,} train, {asked['dev']:,} dev, {asked['test']:,} test",
+        f"retriever   {trained['reason']}",
+    ]
+    for name, table in metrics.items():
+        shares = ", ".join(f"{system} {table['retrieval'][system]['recall@5']:.3f}" for system in table["retrieval"])
+        lines.append(f"{name:<11} recall@5: {shares} (n = {table['n_answerable']})")
+        for row in compared["paired"]:
+            if (row["set"], row["a"], row["b"], row["metric"]) == (name, "tuned", "base", "recall@5"):
+                lines.append(
+                    f"{'':<11} tuned - base: {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], 95 %"
+                )
+        f1 = ", ".join(f"{who} {scores['answer_f1']:.3f}" for who, scores in table["answers"].items())
+        lines.append(f"{'':<11} answer F1: {f1}")
+    return [*lines, f"report      {os.path.relpath(io.require(REPORT, root))}"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From sources to documents, near-duplicate clusters, splits and passages."""

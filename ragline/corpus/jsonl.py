@@ -1,0 +1,48 @@
+"""Documents from a JSONL file, one object a line."""
+
+from pathlib import Path
+from typing import Any
+
+from ragline.errors import ConfigError, DataError
+from ragline.io import read_jsonl
+from ragline.types import Document, Drop
+
+
+def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list[Drop]]:
+    """Read `text` (required) and `id`, `title`, `source` (optional) of each line; other keys are passed over.
+
+    Returns:
+        documents: sorted by doc_id, which is `id` or `file name:line`; the title defaults to the id,
+            the source to `path:line`.
+        drops: always empty; a bad line stops the reading instead.
+
+    Raises:
+        ConfigError: no such file.
+        DataError: names the line that is not a JSON object, or whose value is not a non-empty string.
+    """
+    file = root / path
+    if not file.is_file():
+        raise ConfigError(f"{path}: no such file; mend ingest.sources in params.yaml")
+    documents = []
+    for number, row in read_jsonl(file):
+        place = f"{path}:{number}"
+        if "text" not in row:
+            raise DataError(f"{place}: expected the key 'text', got {sorted(row)}; add it or remove the line")
+        doc_id = _string(row, "id", f"{file.name}:{number}", place)
+        documents.append(
+            Document(
+                doc_id=doc_id,
+                source=_string(row, "source", place, place),
+                title=_string(row, "title", doc_id, place),
+                text=_string(row, "text", "", place),
+                format="text",
+            )
+        )
+    return sorted(documents, key=lambda d: d.doc_id), []
+
+
+def _string(row: dict[str, Any], key: str, default: str, place: str) -> str:
+    value = row.get(key, default)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place}: {key!r}: expected a non-empty string, got {value!r:.60}; mend that line")
+    return value

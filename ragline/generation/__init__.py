@@ -1,0 +1,1 @@
+"""Prompts, readers and training of the generator."""

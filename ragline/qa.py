@@ -1,0 +1,112 @@
+"""The assembled system: retrieve → answer → cite or abstain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ragline import io
+from ragline.artifacts import ANSWERING, GENERATOR, LEXICAL_INDEX, PASSAGES, RETRIEVER, TUNED_ANN, TUNED_FINGERPRINT
+from ragline.errors import ModelError
+from ragline.generation import extractive, fid, support
+from ragline.retrieval import encoder, index, lexical, search
+from ragline.types import Answer, Hit, Passage
+
+Answerer = Literal["generator", "extractive"]
+
+ABSTENTION = "The documents do not seem to hold an answer to this."
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What evaluation chose on dev."""
+
+    hybrid_weight: float
+    """Share of the dense score in hybrid search."""
+    abstain_below: float
+    """Best cosine under which the corpus is taken not to hold the answer."""
+    answerer: Answerer
+    """The better answerer by F1 on dev."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Answers questions over one corpus."""
+
+    retriever: search.HybridRetriever
+    reader: fid.Reader
+    settings: Settings
+
+    def ask(self, questions: Sequence[str], k: int = 5, answerer: Answerer | None = None) -> list[Answer]:
+        """Answer each question from its k best passages.
+
+        Raises:
+            DataError: a question is empty or far too long.
+        """
+        found = self.retriever.retrieve(questions, k)
+        said = write_answers(
+            answerer or self.settings.answerer,
+            questions,
+            [hits for hits, _ in found],
+            self.reader,
+            self.retriever.encoder,
+        )
+        answers = []
+        for (text, cited), (hits, confidence) in zip(said, found, strict=True):
+            abstained = not text or confidence < self.settings.abstain_below
+            answers.append(
+                Answer(
+                    text=ABSTENTION if abstained else text,
+                    citations=() if abstained else cited,
+                    retrieved=tuple(hits),
+                    confidence=confidence,
+                    abstained=abstained,
+                )
+            )
+        return answers
+
+
+def write_answers(
+    answerer: Answerer,
+    questions: Sequence[str],
+    retrieved: Sequence[Sequence[Hit]],
+    reader: fid.Reader,
+    bi_encoder: encoder.Encoder,
+) -> list[tuple[str, tuple[Hit, ...]]]:
+    """An answer and its citations for every question, from the passages the reader reads; no abstention yet."""
+    read = [list(hits)[: reader.config.passages] for hits in retrieved]
+    if answerer == "extractive":
+        return extractive.answer(
+            questions,
+            read,
+            lambda texts: encoder.encode_questions(bi_encoder, texts),
+            lambda texts: encoder.encode_passages(bi_encoder, texts),
+        )
+    texts = reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
+    return [(text, support.cite(text, hits)) for text, hits in zip(texts, read, strict=True)]
+
+
+def load(root: Path = Path()) -> System:
+    """Assemble the system from what the pipeline has made.
+
+    Raises:
+        MissingArtifact: names the stage to run.
+        ModelError: encoder and index do not belong together, or a file is damaged.
+    """
+    settings = io.read_json(root / ANSWERING)
+    try:
+        chosen = Settings(**settings)
+    except TypeError:
+        raise ModelError(
+            f"{ANSWERING}: expected what evaluate writes, got {settings}; run `dvc repro evaluate`"
+        ) from None
+    passages = io.read_table(Passage, root / PASSAGES)
+    bi_encoder = encoder.load(str(io.require(RETRIEVER, root).relative_to(root)), root)
+    retriever = search.HybridRetriever(
+        encoder=bi_encoder,
+        ann=index.read(root / TUNED_ANN, root / TUNED_FINGERPRINT, bi_encoder.fingerprint, passages),
+        bm25=lexical.read(root / LEXICAL_INDEX),
+        passages=passages,
+        weight=chosen.hybrid_weight,
+    )
+    return System(retriever, fid.load(root / GENERATOR, root), chosen)

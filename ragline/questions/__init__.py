@@ -1,0 +1,1 @@
+"""From documents to questions with gold answers."""

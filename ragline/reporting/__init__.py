@@ -1,0 +1,1 @@
+"""The report: one self-contained page made from what the other stages wrote."""

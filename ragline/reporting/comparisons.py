@@ -1,0 +1,85 @@
+"""Paired comparisons, and when one of them decides anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ragline.reporting.formats import NO_BREAK
+
+SET_LABELS = {"test": "test questions", "gold": "gold set"}
+NAME_LABELS = {"bm25": "BM25"}
+COLOURS = {"bm25": 0, "base": 1, "tuned": 2, "hybrid": 3, "extractive": 4, "generator": 5}
+"""Style class of a system or answerer: it has one colour on the whole page."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`a` against `b` on the same questions: the mean of a − b with its interval."""
+
+    set: str
+    family: str
+    metric: str
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    n: int
+    n_clusters: int
+    wins: int
+    """Questions on which `a` scores higher."""
+    losses: int
+    ties: int
+    p: float | None
+
+    @property
+    def decisive(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def verdict(self) -> str:
+        """`tuned is better with n = 400`, or `not decisive with n = 114`."""
+        found = f"{label(self.a if self.low > 0 else self.b)} is better" if self.decisive else "not decisive"
+        return f"{found} with n{NO_BREAK}={NO_BREAK}{self.n:,}"
+
+    def turned(self) -> "Pair":
+        """The same comparison as b − a."""
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            wins=self.losses,
+            losses=self.wins,
+        )
+
+
+def label(name: str) -> str:
+    """A system or answerer as the page names it."""
+    return NAME_LABELS.get(name, name)
+
+
+def colour(name: str) -> int:
+    """The style class of a system or answerer."""
+    return COLOURS.get(name, 0)
+
+
+def set_label(name: str) -> str:
+    """A question set as the page names it."""
+    return SET_LABELS.get(name, f"gold set {name}")
+
+
+def read_pairs(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
+    """The `paired` rows of the comparisons file."""
+    return [Pair(**{field.name: row[field.name] for field in fields(Pair)}) for row in rows]
+
+
+def find(pairs: Sequence[Pair], set_name: str, metric: str, a: str, b: str) -> Pair | None:
+    """The comparison a − b, whichever way round it was recorded; None where nobody made it."""
+    for pair in pairs:
+        if (pair.set, pair.metric) == (set_name, metric) and {pair.a, pair.b} == {a, b}:
+            return pair if pair.a == a else pair.turned()
+    return None

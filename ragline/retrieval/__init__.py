@@ -1,0 +1,1 @@
+"""Encoders, indexes, search, mining and training of the retriever."""

@@ -1,0 +1,129 @@
+"""Bi-encoders: load, fingerprint, encode."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from ragline import inference, repro
+from ragline.builtin import model_folder
+from ragline.errors import ModelError
+from ragline.io import Vectors, digest, read_vectors, whole_folder, write_vectors
+from ragline.progress import track
+from ragline.types import Passage
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+BLOCK = 512
+"""Texts encoded between two progress updates."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A bi-encoder whose rows have unit length, so that inner product is cosine."""
+
+    model: SentenceTransformer
+    fingerprint: str
+    """sha256 over everything that changes a vector: weights, tokenizer, modules, prompts, lengths."""
+
+    @property
+    def dim(self) -> int:
+        size = self.model.get_embedding_dimension()
+        assert size is not None
+        return size
+
+
+def load(name: str, root: Path = Path()) -> Encoder:
+    """Load a bi-encoder by builtin name, folder or hub id.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be loaded.
+    """
+    where = model_folder(name, root)
+    try:
+        model = SentenceTransformer(str(where), device=str(repro.device()))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name}: not a usable bi-encoder: {' '.join(str(error).split())[:200]}") from error
+    model.eval()
+    return wrap(model)
+
+
+def wrap(model: SentenceTransformer) -> Encoder:
+    """A model with the fingerprint of its present weights."""
+    return Encoder(model, fingerprint(model))
+
+
+def save(encoder: Encoder, folder: Path) -> None:
+    """Write the model in sentence-transformers' own form, safetensors and no model card with a date in it."""
+    with whole_folder(folder) as part:
+        encoder.model.save_pretrained(str(part), create_model_card=False)
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """sha256 over weights, tokenizer, modules, prompts and the maximum length of a model."""
+    parts: list[str | bytes] = [str(model), str(model.prompts), str(model.max_seq_length)]
+    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    parts.append(json.dumps(tokenizer | {"padding": None, "truncation": None}))  # these two are only its last use
+    for name, tensor in sorted(model.state_dict().items()):
+        parts += [name, str(tensor.dtype), tensor.detach().cpu().contiguous().numpy().tobytes()]
+    return digest(*parts)
+
+
+def encode_questions(encoder: Encoder, questions: Sequence[str]) -> Vectors:
+    """Encode questions, with the model's query prompt where it has one.
+
+    Returns:
+        (n, d) float32, rows of unit length.
+    """
+    return _encode(encoder, questions, "query", "encoding questions")
+
+
+def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    """Encode passages' `encoded_text`, with the model's document prompt where it has one.
+
+    Returns:
+        (n, d) float32, rows of unit length.
+
+    Raises:
+        ModelError: the encoder gives numbers that are not finite.
+    """
+    return _encode(encoder, texts, "document", "encoding passages")
+
+
+def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path) -> Vectors:
+    """Encode a whole corpus, or take its vectors from the store if these very ones were made before.
+
+    The key covers the encoder and every text in order, so the store can only save time, never change a byte.
+    """
+    key = digest(encoder.fingerprint, *(p.encoded_text for p in passages))
+    path = store / f"{key}.npy"
+    if path.exists():
+        log.info("vectors of %d passages taken from the store", len(passages))
+        return read_vectors(path)
+    vectors = encode_passages(encoder, [p.encoded_text for p in passages])
+    write_vectors(vectors, path)
+    return vectors
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], task: str, what: str) -> Vectors:
+    """Longest first, so that a batch holds texts of like length and memory peaks at once, not at the end."""
+    vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
+    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
+    encode = encoder.model.encode_query if task == "query" else encoder.model.encode_document
+    with inference.accelerated(encoder.model, len(texts)):
+        for rows in track(blocks, len(blocks), f"{what} ({BLOCK} a step)"):
+            block = encode(
+                [texts[row] for row in rows], batch_size=BATCH, show_progress_bar=False, convert_to_tensor=True
+            )
+            vectors[rows] = block.float().cpu().numpy()
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise ModelError("encoder: expected finite vectors, got NaN, infinite or zero ones; use another model")
+    vectors /= norms
+    return vectors

@@ -1,0 +1,1 @@
+"""Params, the stage runner, the environment: the only settings-aware code."""

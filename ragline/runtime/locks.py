@@ -1,0 +1,72 @@
+"""DVC's lock file after a hard kill.
+
+DVC notes in .dvc/tmp/rwlock which process reads or writes which path. It rewrites that file in place, so a process
+killed meanwhile leaves it torn, and one killed later leaves its notes behind. Either can block every command until
+somebody deletes the file by hand; this module is that somebody. Run it as `python -m ragline.runtime.locks`.
+"""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ValidationError
+
+log = logging.getLogger("ragline")
+
+
+class _Holder(BaseModel):
+    pid: int
+    cmd: str
+    """`sys.argv` of the process, joined by blanks."""
+
+    def lives(self) -> bool:
+        """Whether that process still runs; another one that got its number since does not count."""
+        arguments = " ".join(self.cmd.split(" ")[1:])
+        try:
+            return " ".join(psutil.Process(self.pid).cmdline()).endswith(arguments)
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+
+
+class _Locks(BaseModel):
+    write: dict[str, _Holder] = {}
+    read: dict[str, list[_Holder]] = {}
+
+    def holders(self) -> Iterator[_Holder]:
+        yield from self.write.values()
+        for readers in self.read.values():
+            yield from readers
+
+
+def heal(root: Path = Path()) -> str | None:
+    """Remove DVC's read-write lock when it is torn, or when no process that it names lives.
+
+    DVC's own guard is held meanwhile, so a file that a running DVC is just rewriting is never mistaken for a torn one.
+
+    Returns:
+        What was removed and why; None when there was nothing to mend.
+    """
+    path = root / ".dvc" / "tmp" / "rwlock"
+    if not path.exists():
+        return None
+    with path.with_name("rwlock.lock").open("a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        try:
+            holders = list(_Locks.model_validate_json(path.read_bytes()).holders())
+        except ValidationError:
+            path.unlink()
+            return f"{path}: torn by a killed run; removed"
+        if holders and not any(holder.lives() for holder in holders):
+            path.unlink()
+            return f"{path}: left behind by a killed run; removed"
+    return None
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if healed := heal():
+        log.info(healed)

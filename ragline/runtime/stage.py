@@ -1,0 +1,49 @@
+"""Runs a stage: reads its params, times it, turns a known error into one line."""
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ragline.artifacts import TIMINGS
+from ragline.errors import RaglineError
+from ragline.runtime.params import S, load_section
+
+log = logging.getLogger("ragline")
+
+
+def configure_logging() -> None:
+    """Short lines on stderr; other libraries speak only when something is wrong."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ragline").setLevel(logging.INFO)
+    logging.getLogger("__main__").setLevel(logging.INFO)
+
+
+def run_stage(name: str, main: Callable[[S], None], schema: type[S], section: str = "") -> None:
+    """Run `main` with the params section `section` (the stage's own unless named).
+
+    Seconds and peak memory go to the log and to .cache/timings, never into an output.
+    """
+    configure_logging()
+    started = time.perf_counter()
+    try:
+        main(load_section(section or name, schema))
+    except RaglineError as error:
+        log.error("%s: %s: %s", name, type(error).__name__, error)
+        sys.exit(error.exit_code)
+    seconds = time.perf_counter() - started
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    log.info("%s: done in %.1f s, peak memory %.0f MB", name, seconds, peak_mb)
+    _record(name, seconds, peak_mb)
+
+
+def _record(name: str, seconds: float, peak_mb: float) -> None:
+    path = Path(TIMINGS) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps({"seconds": round(seconds, 1), "peak_mb": round(peak_mb)}), encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,139 @@
+"""evaluate: four ways to search and two ways to answer, on the test questions and the gold sets."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from ragline import assessment, io, repro
+from ragline.artifacts import (
+    ANSWERING,
+    BASE_ANN,
+    BASE_FINGERPRINT,
+    COMPARISONS,
+    DOCUMENTS,
+    GENERATOR,
+    GOLD,
+    LEXICAL_INDEX,
+    METRICS,
+    OUTPUTS,
+    PASSAGES,
+    PREDICTIONS,
+    QUESTIONS_DEV,
+    QUESTIONS_TEST,
+    RECALL_CURVE,
+    RETRIEVER,
+    RUNS,
+    TUNED_ANN,
+    TUNED_FINGERPRINT,
+)
+from ragline.evaluation import gate, goldset, retrieval, scorecard
+from ragline.generation import fid
+from ragline.retrieval import encoder, index, lexical
+from ragline.runtime.params import Section
+from ragline.runtime.stage import run_stage
+from ragline.types import Document, Passage, QAExample
+
+READS = (
+    DOCUMENTS,
+    PASSAGES,
+    QUESTIONS_DEV,
+    QUESTIONS_TEST,
+    LEXICAL_INDEX,
+    BASE_ANN,
+    BASE_FINGERPRINT,
+    RETRIEVER,
+    TUNED_ANN,
+    TUNED_FINGERPRINT,
+    GENERATOR,
+    GOLD,
+)
+WRITES = OUTPUTS["evaluate"]
+MAX_DEV = 60
+"""Dev questions on which the better answerer is chosen."""
+
+log = logging.getLogger(__name__)
+
+
+class EvaluateParams(Section):
+    """Section `evaluate`."""
+
+    borrows: ClassVar = {"base_model": "train_retriever.base_model"}
+
+    base_model: str
+    """The encoder before tuning."""
+    gold_sets: list[Path]
+    """Hand-written questions, JSONL files under data/gold, which DVC watches; may be empty."""
+    depth: Annotated[int, Field(ge=20, le=1000)]
+    """Passages that every search brings."""
+    resamples: Annotated[int, Field(ge=100)]
+    """Of the bootstrap behind every interval."""
+    seed: int
+
+    @field_validator("gold_sets")
+    @classmethod
+    def _watched(cls, paths: list[Path]) -> list[Path]:
+        for path in paths:
+            if path.parent != GOLD:
+                raise ValueError(f"gold sets must stand in {GOLD}, where DVC sees them change; move {path} there")
+        return paths
+
+
+def main(params: EvaluateParams, root: Path = Path()) -> None:
+    """Choose on dev, then score test and gold questions once."""
+    repro.seed_everything(params.seed)
+    passages = io.read_table(Passage, root / PASSAGES)
+    sets = {"test": io.read_table(QAExample, root / QUESTIONS_TEST)}
+    documents = io.read_table(Document, root / DOCUMENTS)
+    gold = {("gold" if place == 0 else path.stem): goldset.read(root / path, documents, passages)
+            for place, path in enumerate(params.gold_sets)}  # fmt: skip
+    sets |= {name: list(found.questions) for name, found in gold.items()}
+    base, tuned = encoder.load(params.base_model, root), encoder.load(str(RETRIEVER), root)
+    engines = assessment.Engines(
+        passages,
+        lexical.read(root / LEXICAL_INDEX),
+        (base, index.read(root / BASE_ANN, root / BASE_FINGERPRINT, base.fingerprint, passages)),
+        (tuned, index.read(root / TUNED_ANN, root / TUNED_FINGERPRINT, tuned.fingerprint, passages)),
+        params.depth,
+    )
+    reader = fid.load(root / GENERATOR, root)
+    settings = assessment.choose(engines, reader, io.read_table(QAExample, root / QUESTIONS_DEV), MAX_DEV)
+    log.info("chosen on dev: %s", settings)
+    how = scorecard.Bootstrap(params.resamples, params.seed)
+    metrics: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
+    paired: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    with io.whole_folder(root / RUNS) as folder:
+        for name, questions in sets.items():
+            result = assessment.assess(name, questions, engines, reader, settings)
+            metrics[name] = assessment.metrics(result)
+            if name in gold:
+                metrics[name] |= assessment.gold_metrics(result, gold[name])
+            intervals[name], compared = assessment.uncertainty(name, result, how)
+            paired += compared
+            rows += result.predictions
+            for system, run in result.runs.items():
+                io.write_run(run, folder / f"{name}.{system}.trec", system)
+            log.info("%s: %s", name, {s: m["recall@5"] for s, m in metrics[name]["retrieval"].items()})
+            if name == "test":
+                curves = {s: retrieval.recall_curve(r, gate.qrels(questions), 20) for s, r in result.runs.items()}
+    io.write_json(asdict(settings), root / ANSWERING)
+    io.write_json(metrics, root / METRICS)
+    method = f"bootstrap-t over document clusters, {params.resamples} resamples"
+    io.write_json({"level": 0.95, "method": method, "intervals": intervals, "paired": paired}, root / COMPARISONS)
+    io.write_csv(("k", *assessment.SYSTEMS), recall_rows(curves), root / RECALL_CURVE)
+    io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, root / PREDICTIONS)
+
+
+def recall_rows(curves: dict[str, list[float]]) -> list[tuple[float, ...]]:
+    """One row for each k: k, then recall@k of every system."""
+    return [
+        (k, *values) for k, values in enumerate(zip(*(curves[s] for s in assessment.SYSTEMS), strict=True), start=1)
+    ]
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", main, EvaluateParams)

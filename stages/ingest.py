@@ -1,0 +1,111 @@
+"""ingest: read the sources, join near-duplicates, split by cluster."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, model_validator
+
+from ragline import io
+from ragline.artifacts import DOCUMENTS, INGEST_COUNTS, INGEST_DROPS, OUTPUTS, RAW
+from ragline.corpus import assemble
+from ragline.corpus.files import read_files
+from ragline.corpus.jsonl import read_documents
+from ragline.corpus.python_api import read_package
+from ragline.runtime.params import Section, Watched
+from ragline.runtime.stage import run_stage
+from ragline.types import SPLITS, Document, Drop, Split
+
+log = logging.getLogger(__name__)
+
+READS = (RAW,)
+WRITES = OUTPUTS["ingest"]
+
+
+class PythonApi(Section):
+    """The docstrings of an installed package."""
+
+    kind: Literal["python_api"]
+    package: Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
+    """Import name of an installed package."""
+
+
+class Files(Section):
+    """Markdown and text files under a folder."""
+
+    kind: Literal["files"]
+    path: Watched
+    """A folder under data/raw."""
+    include: Annotated[tuple[str, ...], Field(min_length=1)] = ("**/*.md", "**/*.txt")
+    """Glob patterns relative to the folder."""
+
+
+class Jsonl(Section):
+    """A JSONL file, one document a line."""
+
+    kind: Literal["jsonl"]
+    path: str
+    """Keys of a line: text, id?, title?, source?"""
+
+
+class Shares(Section):
+    """Expected share of clusters in each split; they sum to 1."""
+
+    train: NonNegativeFloat
+    dev: NonNegativeFloat
+    test: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Shares":
+        if not math.isclose(total := self.train + self.dev + self.test, 1.0, abs_tol=1e-9):
+            raise ValueError(f"expected shares that sum to 1, they sum to {total:g}")
+        return self
+
+
+Source = Annotated[PythonApi | Files | Jsonl, Field(discriminator="kind")]
+
+
+class IngestParams(Section):
+    """Section `ingest` of params.yaml."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)]
+    """Jaccard similarity of word 5-grams from which two documents share a cluster."""
+    splits: Shares
+    seed: int
+
+
+def main(params: IngestParams, root: Path = Path()) -> None:
+    """Write the corpus, what was left out, and the counts of both."""
+    documents, drops = [], []
+    for source in params.sources:
+        found, left_out = _read(source, root)
+        log.info("%s: %d documents, %d left out", source.kind, len(found), len(left_out))
+        documents += found
+        drops += left_out
+    merged, duplicates = assemble.merge(documents)
+    drops += duplicates
+    shares: dict[Split, float] = {split: getattr(params.splits, split) for split in SPLITS}
+    corpus = assemble.cluster_and_split(merged, params.near_duplicate_threshold, shares, params.seed)
+    counts = assemble.counts(corpus, drops)
+    for split in (split for split in SPLITS if not counts["splits"][split]):
+        log.warning("split %s is empty: %d clusters are too few, or its share is 0", split, counts["clusters"])
+    io.write_table(corpus, Document, root / DOCUMENTS)
+    io.write_table(sorted(drops, key=lambda d: (d.item, d.reason, d.detail)), Drop, root / INGEST_DROPS)
+    io.write_json(counts, root / INGEST_COUNTS)
+    log.info("%d documents, %d characters, %d clusters", *(counts[k] for k in ("documents", "characters", "clusters")))
+
+
+def _read(source: PythonApi | Files | Jsonl, root: Path) -> tuple[list[Document], list[Drop]]:
+    match source:
+        case PythonApi():
+            return read_package(source.package)
+        case Files():
+            return read_files(source.path, source.include, root)
+        case Jsonl():
+            return read_documents(source.path, root)
+
+
+if __name__ == "__main__":
+    run_stage("ingest", main, IngestParams)

@@ -1,0 +1,122 @@
+"""train_retriever: tune the base encoder on training questions; keep it only if dev shows it better."""
+
+import logging
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ragline import io, repro
+from ragline.artifacts import (
+    BASE_FINGERPRINT,
+    BASE_VECTORS,
+    CHECKPOINTS,
+    LEXICAL_INDEX,
+    NEGATIVES,
+    OUTPUTS,
+    PASSAGES,
+    QUESTIONS_DEV,
+    QUESTIONS_TRAIN,
+    RETRIEVER,
+    RETRIEVER_CURVE,
+    RETRIEVER_SUMMARY,
+    VECTOR_STORE,
+)
+from ragline.evaluation import gate
+from ragline.retrieval import encoder, index, lexical, mine, search, train
+from ragline.runtime.params import Section
+from ragline.runtime.stage import run_stage
+from ragline.training import evenly
+from ragline.types import Passage, QAExample
+
+READS = (PASSAGES, QUESTIONS_TRAIN, QUESTIONS_DEV, BASE_VECTORS, BASE_FINGERPRINT, LEXICAL_INDEX)
+WRITES = OUTPUTS["train_retriever"]
+METRIC = "mrr@10"
+DEPTH = 20
+POOL_DEPTH = 5
+MAX_WATCHED = 80
+"""Dev questions, and nearest passages of each, that are ranked again at each evaluation while training."""
+
+log = logging.getLogger(__name__)
+
+
+class TrainRetrieverParams(Section):
+    """Section `train_retriever`."""
+
+    base_model: str
+    """Encoder to start from: builtin:minilm, a folder, or a hub id."""
+    method: Literal["ctl"]
+    """`ctl`: contrastive, in-batch and hard negatives."""
+    max_pairs: PositiveInt
+    """Training questions used, taken evenly; more cost seconds in proportion."""
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    """Questions per step; each sees the others' passages as negatives."""
+    learning_rate: PositiveFloat
+    temperature: PositiveFloat
+    """Cosines are divided by it."""
+    max_passage_tokens: Annotated[int, Field(ge=16, le=512)]
+    """Longer passages are cut while training; search encodes them whole."""
+    hard_negatives: Annotated[int, Field(ge=0, le=8)]
+    """Mined passages per question."""
+    evaluations: PositiveInt
+    """Dev scores taken while training; the best checkpoint is kept."""
+    negative_margin: Annotated[float, Field(gt=0, le=1)]
+    """A hard negative scores at most this share of its positive."""
+    seed: int
+
+
+def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
+    """Mine, train, compare on dev over the whole corpus, publish the better encoder."""
+    repro.seed_everything(params.seed)
+    passages = io.read_table(Passage, root / PASSAGES)
+    questions = evenly(io.read_table(QAExample, root / QUESTIONS_TRAIN), params.max_pairs)
+    dev = io.read_table(QAExample, root / QUESTIONS_DEV)
+    base = encoder.load(params.base_model, root)
+    vectors = io.read_vectors(root / BASE_VECTORS)
+    index.check(root / BASE_FINGERPRINT, base.fingerprint, passages)
+
+    exact = index.build(vectors, "flat")
+    negatives, excluded = mine.mine(
+        questions,
+        encoder.encode_questions(base, [q.question for q in questions]),
+        passages,
+        vectors,
+        lexical.read(root / LEXICAL_INDEX),
+        params.hard_negatives,
+        params.negative_margin,
+    )
+    examples, rows = train.line_up(questions, passages, negatives, params.hard_negatives)
+
+    asked = {q.question_id: q.question for q in dev}
+    base_run = search.dense_run(asked, base, exact, passages, DEPTH)
+    watched = dev[:: -(-len(dev) // MAX_WATCHED)]
+    pool = search.pool(passages, watched, base_run, POOL_DEPTH)
+    schedule = train.Schedule(**params.model_dump(include={f.name for f in fields(train.Schedule)}))
+    key = io.digest(base.fingerprint, params.model_dump_json(), repr(examples), repr(rows), repr(pool))
+    points = train.fit(
+        base.model,
+        examples,
+        rows,
+        schedule,
+        lambda model: gate.mean(search.pool_run(watched, model, pool), watched, METRIC),
+        root / CHECKPOINTS / key,
+    )
+    tuned = encoder.wrap(base.model)
+    vectors = encoder.encode_corpus(tuned, passages, root / VECTOR_STORE)
+    tuned_run = search.dense_run(asked, tuned, index.build(vectors, "flat"), passages, DEPTH)
+    verdict = gate.compare(tuned_run, base_run, dev, METRIC, params.seed)
+    log.info("dev: %s", verdict.reason)
+    encoder.save(tuned if verdict.better else encoder.load(params.base_model, root), root / RETRIEVER)
+
+    summary = {"base_model": params.base_model, "method": params.method, "pairs": len(examples)}
+    summary |= {"steps": points[-1].step, **verdict.summary()}
+    summary["negatives"] = {"mined": len(negatives), "excluded": dict(sorted(excluded.items()))}
+    io.write_json(summary, root / RETRIEVER_SUMMARY)
+    io.write_csv(("step", "loss", f"dev_{METRIC}"), map(astuple, points), root / RETRIEVER_CURVE)
+    io.write_frame(mine.columns(negatives), root / NEGATIVES)
+
+
+if __name__ == "__main__":
+    run_stage("train_retriever", main, TrainRetrieverParams)

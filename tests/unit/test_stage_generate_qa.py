@@ -1,0 +1,156 @@
+"""Stage generate_qa: documents and passages in, questions out."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from ragline import io
+from ragline.artifacts import (
+    DOCUMENTS,
+    LOCALRQA_TEST,
+    LOCALRQA_TRAIN,
+    OUTPUTS,
+    PASSAGES,
+    QUESTION_COUNTS,
+    QUESTION_DROPS,
+    QUESTIONS_DEV,
+    QUESTIONS_TEST,
+    QUESTIONS_TRAIN,
+    RAW,
+)
+from ragline.errors import ConfigError, DataError, MissingArtifact
+from ragline.runtime.params import load_section
+from ragline.types import SPLITS, Document, Drop, Passage, QAExample
+from stages.generate_qa import READS, WRITES, GenerateQaParams, main
+
+RULES = GenerateQaParams(method="rules", max_per_document=2, max_per_passage=1, seed=13)
+TEXTS = (
+    "Join columns of several tables by key.\n\nRows that have no key are kept at the end.",
+    "Convert columns of text to whole numbers.\n\nIf a number is too large, the row is dropped.",
+    "Draw bars for every group of the table.",
+)
+
+
+def write(root: Path, splits: tuple[str, ...] = SPLITS) -> list[Document]:
+    (root / "data/raw").mkdir(parents=True, exist_ok=True)
+    documents = [
+        Document(f"lib.tool{i}", f"lib: tool{i}", f"lib.tool{i}", text, "numpydoc", (), f"lib.tool{i}", split)
+        for i, (text, split) in enumerate(zip(TEXTS, splits, strict=True))
+    ]
+    passages = [
+        Passage(f"{d.doc_id}#0000", d.doc_id, d.title, "", d.text, 0, len(d.text), 9, d.cluster) for d in documents
+    ]
+    io.write_table(documents, Document, root / DOCUMENTS)
+    io.write_table(passages, Passage, root / PASSAGES)
+    return documents
+
+
+def importing(**files: list[str]) -> GenerateQaParams:
+    return GenerateQaParams.model_validate({"method": "import", "import": files, "max_per_document": 2, "seed": 13})
+
+
+def test_reads_and_writes_what_it_says():
+    assert READS == (RAW, DOCUMENTS, PASSAGES)
+    assert OUTPUTS["generate_qa"] == WRITES
+
+
+def test_every_split_gets_its_questions_in_both_formats(tmp_path):
+    write(tmp_path)
+    main(RULES, tmp_path)
+    (question,) = io.read_table(QAExample, tmp_path / QUESTIONS_TEST)
+    ((_, line),) = io.read_jsonl(tmp_path / LOCALRQA_TEST)
+    assert (question.doc_id, question.split) == ("lib.tool2", "test")
+    assert (line["question"], line["gold_answer"]) == (question.question, TEXTS[2])
+    counts = json.loads((tmp_path / QUESTION_COUNTS).read_text())
+    drops = io.read_table(Drop, tmp_path / QUESTION_DROPS)
+    # one passage a document, so one question of each; what else was thought of is dropped
+    assert (counts["train"], counts["dev"], counts["test"]) == (1, 1, 1)
+    assert counts["candidates"] == 3 + len(drops)
+    assert counts["dropped"] == {"over the cap": len(drops)}
+
+
+def test_two_runs_give_equal_bytes(tmp_path):
+    write(tmp_path)
+    main(RULES, tmp_path)
+    first = [(tmp_path / path).read_bytes() for path in WRITES]
+    main(RULES, tmp_path)
+    assert [(tmp_path / path).read_bytes() for path in WRITES] == first
+
+
+def test_what_was_exported_can_be_imported(tmp_path, caplog):
+    write(tmp_path)
+    main(RULES, tmp_path)
+    ruled = io.read_table(QAExample, tmp_path / QUESTIONS_TRAIN)
+    (tmp_path / LOCALRQA_TRAIN).rename(tmp_path / "data/raw/mine.jsonl")
+    with caplog.at_level(logging.INFO):
+        main(importing(train=["data/raw/mine.jsonl"], dev=["data/raw/mine.jsonl"]), tmp_path)
+    again = io.read_table(QAExample, tmp_path / QUESTIONS_TRAIN)
+    assert again == [dataclasses.replace(example, kind="imported") for example in ruled]
+    assert [e.split for e in io.read_table(QAExample, tmp_path / QUESTIONS_DEV)] == ["dev"]
+    assert io.read_table(QAExample, tmp_path / QUESTIONS_TEST) == []
+    assert "no files for split test: it stays empty" in caplog.text
+    assert "1 clusters of documents have questions in several splits" in caplog.text
+
+
+def test_a_split_without_a_question_stops_the_stage_before_it_writes(tmp_path):
+    write(tmp_path, ("train", "train", "test"))
+    with pytest.raises(DataError, match=r"split dev: .* 0 documents \(of 3\); add documents, or change ingest.splits"):
+        main(RULES, tmp_path)
+    assert not any((tmp_path / path).exists() for path in WRITES)
+
+
+def test_an_imported_list_without_a_question_does_too(tmp_path):
+    write(tmp_path)
+    (tmp_path / "data/raw/empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="split train: expected questions, got none"):
+        main(importing(train=["data/raw/empty.jsonl"]), tmp_path)
+    with pytest.raises(MissingArtifact, match=r"gone.jsonl: not found; put it there or mend its path in params.yaml"):
+        main(importing(train=["data/raw/gone.jsonl"]), tmp_path)
+
+
+@pytest.mark.parametrize("missing", [DOCUMENTS, PASSAGES])
+def test_needs_documents_and_passages(tmp_path, missing):
+    write(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(MissingArtifact, match=rf"{missing}: not found; run `dvc repro (ingest|chunk)`"):
+        main(RULES, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("method: rules", r"generate_qa.max_per_document: Field required.*generate_qa.seed: Field required"),
+        (
+            "method: import, max_per_document: 2, seed: 1",
+            r"expected `import: {train: \[...\].*with `method: import` only",
+        ),
+        ("method: import, import: {}, max_per_document: 2, seed: 1", r"expected `import: "),
+        ("method: rules, import: {train: [data/raw/a]}, max_per_document: 2, seed: 1", r"expected `import: "),
+        (
+            "method: llm, max_per_document: 2, seed: 1",
+            r"generate_qa.method: Input should be 'rules' or 'import', got 'llm'",
+        ),
+        ("method: rules, max_per_document: 0, seed: 1", r"generate_qa.max_per_document: .* greater than 0, got 0"),
+        (
+            "method: rules, files: {}, max_per_document: 2, seed: 1",
+            r"generate_qa.files: unknown key; .* method, import,",
+        ),
+        (
+            "method: import, import: {valid: [a]}, max_per_document: 2, seed: 1",
+            r"generate_qa.import.valid: Extra inputs",
+        ),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, section, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"generate_qa: {{{section}}}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_section("generate_qa", GenerateQaParams, path)
+
+
+def test_the_default_settings_are_valid():
+    params = load_section("generate_qa", GenerateQaParams, Path(__file__).parents[2] / "params.yaml")
+    assert params.method == "rules"

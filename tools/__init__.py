@@ -1,0 +1,1 @@
+"""What people run while working on Ragline; nothing here runs in the pipeline."""

@@ -46,15 +46,16 @@ def model_folder(name: str, root: Path = Path()) -> Path | str:
         `root`, such as `models/mine`, is never taken for a hub id.
 
     Raises:
-        ModelError: an unknown built-in name, an absent or altered package, or a folder without config.json.
+        ModelError: an unknown built-in name, an absent or altered package, or a folder without a model.
     """
     if name in BUILTIN:
         return _packaged_folder(name)
     folder = root / name
     if _is_local(name, root):
-        if not (folder / "config.json").is_file():
+        if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
             raise ModelError(
-                f"{name}: no model here; expected config.json in that folder: mend the path in params.yaml"
+                f"{name}: no model here; expected config.json or modules.json in that folder: "
+                "mend the path in params.yaml"
             )
         return folder
     if _HUB_ID.fullmatch(name):

@@ -1,4 +1,4 @@
-"""A transformer's forward pass in OpenVINO: about twice as fast as torch on a CPU with bfloat16, the same numbers.
+"""A transformer's forward pass in OpenVINO: 1.3 to 1.4 times the pace of torch in bfloat16 on two idle cores.
 
 Worth its conversion, a few seconds, only where hundreds of texts follow.
 """
@@ -32,7 +32,7 @@ class OpenVinoTransformer(nn.Module):
             graph = ov.convert_model(
                 _LastHidden(model), example_input={"input_ids": example, "attention_mask": example}
             )
-        settings = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
+        settings = {"PERFORMANCE_HINT": "LATENCY"}  # in bfloat16 where the CPU has it
         settings["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
         self.request = ov.Core().compile_model(graph, "CPU", settings).create_infer_request()
 

@@ -73,15 +73,15 @@ def write_answers(
     reader: fid.Reader,
     bi_encoder: encoder.Encoder,
 ) -> list[tuple[str, tuple[Hit, ...]]]:
-    """An answer and its citations for every question, from the passages the reader reads; no abstention yet."""
-    read = [list(hits)[: reader.config.passages] for hits in retrieved]
+    """An answer and its citations for every question, from the first passages found; no abstention yet."""
     if answerer == "extractive":
         return extractive.answer(
             questions,
-            read,
+            retrieved,
             lambda texts: encoder.encode_questions(bi_encoder, texts),
             lambda texts: encoder.encode_passages(bi_encoder, texts),
         )
+    read = [list(hits)[: reader.config.passages] for hits in retrieved]
     texts = reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
     return [(text, support.cite(text, hits)) for text, hits in zip(texts, read, strict=True)]
 

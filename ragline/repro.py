@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,11 +22,19 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@cache
+def has_bfloat16() -> bool:
+    """Whether this device multiplies in bfloat16 itself; a CPU that only imitates it is slower for it."""
+    if device().type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @contextlib.contextmanager
 def half_precision() -> Iterator[None]:
-    """Matrix products in bfloat16, everything else in float32.
+    """Matrix products in bfloat16 where the device has it, everything else in float32.
 
     On a CPU with bfloat16 instructions this nearly doubles the pace at a cosine to float32 of 0.9999.
     """
-    with torch.autocast(device().type, dtype=torch.bfloat16):
+    with torch.autocast(device().type, dtype=torch.bfloat16, enabled=has_bfloat16()):
         yield

@@ -87,8 +87,11 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     passages = io.read_table(Passage, root / PASSAGES)
     sets = {"test": io.read_table(QAExample, root / QUESTIONS_TEST)}
     documents = io.read_table(Document, root / DOCUMENTS)
-    gold = {("gold" if place == 0 else path.stem): goldset.read(root / path, documents, passages)
-            for place, path in enumerate(params.gold_sets)}  # fmt: skip
+    names = ["gold", *(path.stem for path in params.gold_sets[1:])]
+    gold = {
+        name: goldset.read(root / path, documents, passages)
+        for name, path in zip(names, params.gold_sets, strict=False)
+    }
     sets |= {name: list(found.questions) for name, found in gold.items()}
     base, tuned = encoder.load(params.base_model, root), encoder.load(str(RETRIEVER), root)
     engines = assessment.Engines(

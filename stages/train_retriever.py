@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
+from sentence_transformers import SentenceTransformer
 
 from ragline import io, repro
 from ragline.artifacts import (
@@ -48,6 +49,9 @@ class TrainRetrieverParams(Section):
     """Encoder to start from: builtin:minilm, a folder, or a hub id."""
     method: Literal["ctl"]
     """`ctl`: contrastive, in-batch and hard negatives."""
+    towers: Literal["question", "both"]
+    """What is tuned. `question`: passages keep the vectors that they have, so that no retraining ever encodes the
+    corpus again. `both`: one shared encoder, and every passage is encoded anew."""
     max_pairs: PositiveInt
     """Training questions used, taken evenly; more cost seconds in proportion."""
     epochs: PositiveInt
@@ -57,8 +61,8 @@ class TrainRetrieverParams(Section):
     temperature: PositiveFloat
     """Cosines are divided by it."""
     max_passage_tokens: Annotated[int, Field(ge=16, le=512)]
-    """Longer passages are cut while training; search encodes them whole."""
-    hard_negatives: Annotated[int, Field(ge=0, le=8)]
+    """With towers `both`, longer passages are cut while training; search encodes them whole."""
+    hard_negatives: Annotated[int, Field(ge=0, le=30)]
     """Mined passages per question."""
     evaluations: PositiveInt
     """Dev scores taken while training; the best checkpoint is kept."""
@@ -87,30 +91,40 @@ def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
         params.hard_negatives,
         params.negative_margin,
     )
-    examples, rows = train.line_up(questions, passages, negatives, params.hard_negatives)
+    examples, candidates = train.line_up(questions, passages, negatives, params.hard_negatives)
 
     asked = {q.question_id: q.question for q in dev}
     base_run = search.dense_run(asked, base, exact, passages, DEPTH)
     watched = dev[:: -(-len(dev) // MAX_WATCHED)]
     pool = search.pool(passages, watched, base_run, POOL_DEPTH)
+    shared = params.towers == "both"
+
+    def dev_score(model: SentenceTransformer) -> float:
+        if shared:
+            return gate.mean(search.pool_run(watched, model, pool), watched, METRIC)
+        side = encoder.Encoder(model, base.passages, base.fingerprint)
+        return gate.mean(search.dense_run(asked, side, exact, passages, DEPTH), dev, METRIC)
+
     schedule = train.Schedule(**params.model_dump(include={f.name for f in fields(train.Schedule)}))
-    key = io.digest(base.fingerprint, params.model_dump_json(), repr(examples), repr(rows), repr(pool))
+    key = io.digest(base.fingerprint, params.model_dump_json(), repr(examples), repr(candidates), repr(pool))
+    model = encoder.load(params.base_model, root).questions
     points = train.fit(
-        base.model,
-        examples,
-        rows,
-        schedule,
-        lambda model: gate.mean(search.pool_run(watched, model, pool), watched, METRIC),
-        root / CHECKPOINTS / key,
+        model, examples, candidates, schedule, dev_score, root / CHECKPOINTS / key, None if shared else vectors
     )
-    tuned = encoder.wrap(base.model)
-    vectors = encoder.encode_corpus(tuned, passages, root / VECTOR_STORE)
-    tuned_run = search.dense_run(asked, tuned, index.build(vectors, "flat"), passages, DEPTH)
+    tuned = encoder.pair(model, model if shared else base.passages)
+    if shared:
+        exact = index.build(encoder.encode_corpus(tuned, passages, root / VECTOR_STORE), "flat")
+    tuned_run = search.dense_run(asked, tuned, exact, passages, DEPTH)
     verdict = gate.compare(tuned_run, base_run, dev, METRIC, params.seed)
     log.info("dev: %s", verdict.reason)
-    encoder.save(tuned if verdict.better else encoder.load(params.base_model, root), root / RETRIEVER)
+    encoder.save(tuned if verdict.better else base, root / RETRIEVER)
 
-    summary = {"base_model": params.base_model, "method": params.method, "pairs": len(examples)}
+    summary = {
+        "base_model": params.base_model,
+        "method": params.method,
+        "towers": params.towers,
+        "pairs": len(examples),
+    }
     summary |= {"steps": points[-1].step, **verdict.summary()}
     summary["negatives"] = {"mined": len(negatives), "excluded": dict(sorted(excluded.items()))}
     io.write_json(summary, root / RETRIEVER_SUMMARY)

@@ -14,20 +14,24 @@ def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list
     Returns:
         documents: sorted by doc_id, which is `id` or `file name:line`; the title defaults to the id,
             the source to `path:line`.
-        drops: always empty; a bad line stops the reading instead.
+        drops: lines whose text is blank.
 
     Raises:
         ConfigError: no such file.
-        DataError: names the line that is not a JSON object, or whose value is not a non-empty string.
+        DataError: names the line that is not a JSON object, lacks `text`, or holds a value that is no string, or a
+            blank id, title or source.
     """
     file = root / path
     if not file.is_file():
         raise ConfigError(f"{path}: no such file; mend ingest.sources in params.yaml")
-    documents = []
+    documents, drops = [], []
     for number, row in read_jsonl(file):
         place = f"{path}:{number}"
         if "text" not in row:
             raise DataError(f"{place}: expected the key 'text', got {sorted(row)}; add it or remove the line")
+        if isinstance(row["text"], str) and not row["text"].strip():
+            drops.append(Drop("ingest", place, "empty"))
+            continue
         doc_id = _string(row, "id", f"{file.name}:{number}", place)
         documents.append(
             Document(
@@ -38,7 +42,7 @@ def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list
                 format="text",
             )
         )
-    return sorted(documents, key=lambda d: d.doc_id), []
+    return sorted(documents, key=lambda d: d.doc_id), drops
 
 
 def _string(row: dict[str, Any], key: str, default: str, place: str) -> str:

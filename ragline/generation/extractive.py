@@ -3,10 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from ragline.io import Vectors
-from ragline.text import sentences
+from ragline.text import sentences, word_tokens
 from ragline.types import Hit
 
 MIN_WORDS, MAX_WORDS = 3, 60
+PASSAGES = 3
+"""Passages whose sentences are weighed."""
+ENCODED = 8
+"""Sentences of each question that are encoded: those that share most words with it."""
 
 Encode = Callable[[Sequence[str]], Vectors]
 """Texts to (n, d) float32 rows of unit length."""
@@ -23,6 +27,17 @@ def candidates(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
     return [(hit, sentence) for sentence, hit in found.items()]
 
 
+def sharing_most(question: str, choice: Sequence[tuple[Hit, str]], most: int) -> list[tuple[Hit, str]]:
+    """The `most` sentences that, with their passage's title, hold most of the question's words, in the given order.
+
+    Ties go to the earlier one.
+    """
+    asked = set(word_tokens(question))
+    shared = [len(asked & set(word_tokens(_in_context(hit, sentence)))) for hit, sentence in choice]
+    kept = sorted(range(len(choice)), key=lambda row: (-shared[row], row))[:most]
+    return [choice[row] for row in sorted(kept)]
+
+
 def answer(
     questions: Sequence[str],
     retrieved: Sequence[Sequence[Hit]],
@@ -34,7 +49,10 @@ def answer(
     The sentence is encoded with its passage's title before it, as a sentence alone seldom says what it is about.
     A question whose passages hold no sentence gets an empty answer and no citation.
     """
-    choices = [candidates(hits) for hits in retrieved]
+    choices = [
+        sharing_most(question, candidates(hits[:PASSAGES]), ENCODED)
+        for question, hits in zip(questions, retrieved, strict=True)
+    ]
     texts = sorted({_in_context(hit, sentence) for choice in choices for hit, sentence in choice})
     vectors = encode_texts(texts) if texts else None
     row = {text: number for number, text in enumerate(texts)}

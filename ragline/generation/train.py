@@ -77,7 +77,7 @@ class _Packed(Dataset[dict[str, Any]]):
 def _batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     states, ids, mask = collate([row["packed"] for row in rows])
     labels = torch.nn.utils.rnn.pad_sequence([row["answer"] for row in rows], batch_first=True, padding_value=-100)
-    return {"states": states, "source_ids": ids, "source_mask": mask, "labels": labels}
+    return {"states": states.float(), "source_ids": ids, "source_mask": mask, "labels": labels}
 
 
 def fit(
@@ -101,7 +101,7 @@ def fit(
         max_grad_norm=1.0,
         seed=schedule.seed,
         data_seed=schedule.seed,
-        bf16=True,
+        bf16=repro.has_bfloat16(),
         use_cpu=repro.device().type == "cpu",
         metric_for_best_model="eval_loss",
         greater_is_better=False,

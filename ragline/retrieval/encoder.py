@@ -5,9 +5,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router
 
 from ragline import inference, repro
 from ragline.builtin import model_folder
@@ -18,7 +20,8 @@ from ragline.types import Passage
 
 log = logging.getLogger(__name__)
 
-BATCH = 32
+BATCH_TOKENS = 8192
+"""Tokens of one forward pass, padding included."""
 BLOCK = 512
 """Texts encoded between two progress updates."""
 
@@ -27,13 +30,15 @@ BLOCK = 512
 class Encoder:
     """A bi-encoder whose rows have unit length, so that inner product is cosine."""
 
-    model: SentenceTransformer
+    questions: SentenceTransformer
+    passages: SentenceTransformer
+    """The very same model as `questions`, unless only the question side was tuned."""
     fingerprint: str
-    """sha256 over everything that changes a vector: weights, tokenizer, modules, prompts, lengths."""
+    """sha256 over everything that changes a passage's vector: weights, tokenizer, modules, prompts, lengths."""
 
     @property
     def dim(self) -> int:
-        size = self.model.get_embedding_dimension()
+        size = self.passages.get_embedding_dimension()
         assert size is not None
         return size
 
@@ -50,18 +55,41 @@ def load(name: str, root: Path = Path()) -> Encoder:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{name}: not a usable bi-encoder: {' '.join(str(error).split())[:200]}") from error
     model.eval()
-    return wrap(model)
+    if isinstance(model[0], Router):
+        return pair(_route(model, "query"), _route(model, "document"))
+    return pair(model, model)
 
 
-def wrap(model: SentenceTransformer) -> Encoder:
-    """A model with the fingerprint of its present weights."""
-    return Encoder(model, fingerprint(model))
+def pair(questions: SentenceTransformer, passages: SentenceTransformer) -> Encoder:
+    """Two models, or one twice, with the fingerprint of the passages' present weights."""
+    return Encoder(questions, passages, fingerprint(passages))
+
+
+def _route(model: SentenceTransformer, name: str) -> SentenceTransformer:
+    """One side of a model that encodes queries and documents in different ways."""
+    router, *rest = _modules(model)
+    return _assembled([*router.sub_modules[name], *rest], model)
+
+
+def _modules(model: SentenceTransformer) -> list[Any]:
+    return list(model.children())
+
+
+def _assembled(modules: list[Any], like: SentenceTransformer) -> SentenceTransformer:
+    prompts: Any = like.prompts
+    return SentenceTransformer(modules=modules, prompts=prompts, device=str(repro.device())).eval()
 
 
 def save(encoder: Encoder, folder: Path) -> None:
-    """Write the model in sentence-transformers' own form, safetensors and no model card with a date in it."""
+    """Write the model in sentence-transformers' own form, safetensors and no model card with a date in it.
+
+    Two different sides are written as one model with a `Router`.
+    """
+    model = encoder.questions
+    if encoder.passages is not model:
+        model = _assembled([Router.for_query_document(_modules(model), _modules(encoder.passages))], model)
     with whole_folder(folder) as part:
-        encoder.model.save_pretrained(str(part), create_model_card=False)
+        model.save_pretrained(str(part), create_model_card=False)
 
 
 def fingerprint(model: SentenceTransformer) -> str:
@@ -80,7 +108,7 @@ def encode_questions(encoder: Encoder, questions: Sequence[str]) -> Vectors:
     Returns:
         (n, d) float32, rows of unit length.
     """
-    return _encode(encoder, questions, "query", "encoding questions")
+    return _encode(encoder.questions, questions, "query", "encoding questions")
 
 
 def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
@@ -92,7 +120,7 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     Raises:
         ModelError: the encoder gives numbers that are not finite.
     """
-    return _encode(encoder, texts, "document", "encoding passages")
+    return _encode(encoder.passages, texts, "document", "encoding passages")
 
 
 def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path) -> Vectors:
@@ -110,16 +138,20 @@ def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path) ->
     return vectors
 
 
-def _encode(encoder: Encoder, texts: Sequence[str], task: str, what: str) -> Vectors:
+def _encode(model: SentenceTransformer, texts: Sequence[str], task: str, what: str) -> Vectors:
     """Longest first, so that a batch holds texts of like length and memory peaks at once, not at the end."""
-    vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
-    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
+    lengths = _token_counts(model, texts)
+    order = sorted(range(len(texts)), key=lambda row: -lengths[row])
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-    encode = encoder.model.encode_query if task == "query" else encoder.model.encode_document
-    with inference.accelerated(encoder.model, len(texts)):
+    encode = model.encode_query if task == "query" else model.encode_document
+    with inference.accelerated(model, len(texts)):
         for rows in track(blocks, len(blocks), f"{what} ({BLOCK} a step)"):
             block = encode(
-                [texts[row] for row in rows], batch_size=BATCH, show_progress_bar=False, convert_to_tensor=True
+                [texts[row] for row in rows],
+                batch_size=max(1, BATCH_TOKENS // lengths[rows[0]]),
+                show_progress_bar=False,
+                convert_to_tensor=True,
             )
             vectors[rows] = block.float().cpu().numpy()
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -127,3 +159,13 @@ def _encode(encoder: Encoder, texts: Sequence[str], task: str, what: str) -> Vec
         raise ModelError("encoder: expected finite vectors, got NaN, infinite or zero ones; use another model")
     vectors /= norms
     return vectors
+
+
+def _token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+    """Tokens of every text, the special ones included, none counted beyond what the model reads."""
+    counts: list[int] = []
+    for start in range(0, len(texts), BLOCK):
+        block = list(texts[start : start + BLOCK])
+        ids = model.tokenizer(block, truncation=True, max_length=model.max_seq_length)["input_ids"]
+        counts += map(len, ids)
+    return counts

@@ -49,7 +49,7 @@ def pool_run(
     questions: Sequence[QAExample], model: SentenceTransformer, passages: Sequence[Passage]
 ) -> dict[str, dict[str, float]]:
     """Rank a small corpus exactly with a model that is being trained."""
-    encoder = Encoder(model, fingerprint="")
+    encoder = Encoder(model, model, fingerprint="")
     vectors = encode_passages(encoder, [p.encoded_text for p in passages])
     asked = {q.question_id: q.question for q in questions}
     return dense_run(asked, encoder, index.build(vectors, "flat"), passages, k=10)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from datasets import Dataset
 from sentence_transformers import (
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from ragline import repro
 from ragline.errors import DataError
+from ragline.io import Vectors
 from ragline.retrieval.mine import Negative
 from ragline.training import CurvePoint, cadence, run
 from ragline.types import Passage, QAExample
@@ -42,6 +45,8 @@ class Candidates:
     """Passages that stand beside each example: its positive first, then its negatives."""
 
     columns: tuple[tuple[Passage, ...], ...]
+    rows: npt.NDArray[np.int64]
+    """(n_examples, n_columns): the passages' places in the corpus."""
 
 
 class MaskedContrastiveLoss(nn.Module):
@@ -53,11 +58,19 @@ class MaskedContrastiveLoss(nn.Module):
     Source: in-batch negatives as in Karpukhin et al., DPR, EMNLP 2020, section 3.2.
     """
 
-    def __init__(self, model: SentenceTransformer, examples: Sequence[QAExample], rows: Candidates, t: float) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        examples: Sequence[QAExample],
+        candidates: Candidates,
+        t: float,
+        vectors: Vectors | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.temperature = t
-        self.rows = rows
+        self.candidates = candidates
+        self.vectors = vectors
         self.gold = [frozenset(q.gold_passage_ids) for q in examples]
         self.home = [(q.cluster, q.doc_id) for q in examples]
 
@@ -65,20 +78,23 @@ class MaskedContrastiveLoss(nn.Module):
         """Loss of one batch.
 
         Args:
-            features: tokenised questions, positives and, for each further column, negatives.
+            features: tokenised questions and, unless the passages' vectors are given, each column of candidates.
             labels: (batch,) int64, numbers of the examples.
         """
-        questions, *candidates = (
+        batch = labels.tolist()
+        questions, *columns = (
             nn.functional.normalize(self.model(column)["sentence_embedding"].float(), dim=-1) for column in features
         )
-        scores = questions @ torch.cat(candidates).T / self.temperature  # (batch, batch · columns)
-        hidden = self.mask(labels.tolist(), len(candidates)).to(scores.device)
+        if self.vectors is not None:
+            columns = [torch.from_numpy(self.vectors[rows]).to(questions) for rows in self.candidates.rows[batch].T]
+        scores = questions @ torch.cat(columns).T / self.temperature  # (batch, batch · columns)
+        hidden = self.mask(batch, len(columns)).to(scores.device)
         targets = torch.arange(len(questions), device=scores.device)
         return nn.functional.cross_entropy(scores.masked_fill(hidden, float("-inf")), targets)
 
     def mask(self, batch: list[int], columns: int) -> Tensor:
         """(batch, batch · columns) bool: True where a candidate may not count as a negative."""
-        passages = [self.rows.columns[column][number] for column in range(columns) for number in batch]
+        passages = [self.candidates.columns[column][number] for column in range(columns) for number in batch]
         hidden = torch.zeros(len(batch), len(passages), dtype=torch.bool)
         for row, number in enumerate(batch):
             cluster, doc_id = self.home[number]
@@ -98,7 +114,7 @@ def line_up(
     Raises:
         DataError: none is left.
     """
-    by_id = {p.passage_id: p for p in passages}
+    row_of = {p.passage_id: row for row, p in enumerate(passages)}
     mined: dict[str, list[str]] = {}
     for negative in negatives:
         mined.setdefault(negative.question_id, []).append(negative.passage_id)
@@ -108,9 +124,9 @@ def line_up(
             f"train_retriever: expected training questions with {hard} hard negatives, got none of {len(questions)}; "
             "lower hard_negatives or raise negative_margin"
         )
-    positives = tuple(by_id[q.gold_passage_ids[0]] for q in kept)
-    columns = [tuple(by_id[mined[q.question_id][place]] for q in kept) for place in range(hard)]
-    return kept, Candidates((positives, *columns))
+    rows = [[row_of[p] for p in (q.gold_passage_ids[0], *mined[q.question_id][:hard])] for q in kept]
+    columns = tuple(tuple(passages[row] for row in column) for column in zip(*rows, strict=True))
+    return kept, Candidates(columns, np.array(rows, dtype=np.int64))
 
 
 class _Dev(SentenceEvaluator):
@@ -136,23 +152,30 @@ class _Dev(SentenceEvaluator):
 def fit(
     model: SentenceTransformer,
     examples: Sequence[QAExample],
-    rows: Candidates,
+    candidates: Candidates,
     schedule: Schedule,
     dev_score: Callable[[SentenceTransformer], float],
     checkpoints: Path,
+    vectors: Vectors | None = None,
 ) -> list[CurvePoint]:
     """Train `model` in place and leave it at its best dev score.
 
     A killed training goes on from its last checkpoint, and ends in the same weights.
 
     Args:
+        vectors: (n_passages, d) float32 of the whole corpus, when passages keep the vectors that they have: `model`
+            then learns to encode questions alone, its word embeddings frozen, and no passage is ever encoded.
         checkpoints: folder for this very training; the caller keys it by everything that decides the result.
 
     Returns:
         The loss every few steps and the dev score at every evaluation.
     """
-    names = ("positive", *(f"negative_{place}" for place in range(len(rows.columns) - 1)))
-    columns = {name: [p.encoded_text for p in column] for name, column in zip(names, rows.columns, strict=True)}
+    names = ("positive", *(f"negative_{place}" for place in range(len(candidates.columns) - 1)))
+    columns = {name: [p.encoded_text for p in column] for name, column in zip(names, candidates.columns, strict=True)}
+    if vectors is not None:
+        columns = {}
+        transformer: Any = model[0]
+        transformer.model.get_input_embeddings().requires_grad_(False)
     table = Dataset.from_dict({"question": [q.question for q in examples], **columns, "label": range(len(examples))})
     whole, model.max_seq_length = model.max_seq_length, schedule.max_passage_tokens
     arguments = SentenceTransformerTrainingArguments(
@@ -162,7 +185,7 @@ def fit(
         weight_decay=0.01,
         seed=schedule.seed,
         data_seed=schedule.seed,
-        bf16=True,
+        bf16=repro.has_bfloat16(),
         use_cpu=repro.device().type == "cpu",
         metric_for_best_model="eval_dev",
         greater_is_better=True,
@@ -175,7 +198,7 @@ def fit(
         model=model,
         args=arguments,
         train_dataset=table,
-        loss=MaskedContrastiveLoss(model, examples, rows, schedule.temperature),
+        loss=MaskedContrastiveLoss(model, examples, candidates, schedule.temperature, vectors),
         evaluator=_Dev(dev_score, whole),
     )
     points = run(trainer, "training the retriever", checkpoints, "eval_dev")

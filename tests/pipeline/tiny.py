@@ -59,6 +59,7 @@ build_index: {ann: flat}
 train_retriever:
   base_model: builtin:minilm
   method: ctl
+  towers: question
   max_pairs: 64
   epochs: 1
   batch_size: 16

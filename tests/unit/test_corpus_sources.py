@@ -102,6 +102,7 @@ def test_jsonl_defaults_and_keys(tmp_path: Path):
         {"text": "second", "id": "z", "title": "Zed", "source": "https://example.org/z", "extra": 1},
         "",
         {"text": "first"},
+        {"text": " \n"},
     )
     documents, drops = read_documents("docs.jsonl", tmp_path)
 
@@ -109,7 +110,7 @@ def test_jsonl_defaults_and_keys(tmp_path: Path):
         Document("docs.jsonl:3", "docs.jsonl:3", "docs.jsonl:3", "first", "text"),
         Document("z", "https://example.org/z", "Zed", "second", "text"),
     ]
-    assert drops == []
+    assert drops == [Drop("ingest", "docs.jsonl:4", "empty")]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_jsonl_defaults_and_keys(tmp_path: Path):
         ('{"text": ', r"docs\.jsonl:2: expected a JSON object, got"),
         ("[1]", r"docs\.jsonl:2: expected a JSON object, got list"),
         ({"body": "x", "id": "1"}, r"docs\.jsonl:2: expected the key 'text', got \['body', 'id'\]; add it"),
-        ({"text": "  "}, r"docs\.jsonl:2: 'text': expected a non-empty string, got '  '; mend that line"),
+        ({"text": 3}, r"docs\.jsonl:2: 'text': expected a non-empty string, got 3; mend that line"),
         ({"text": None}, r"docs\.jsonl:2: 'text': expected a non-empty string, got None"),
         ({"text": "x", "id": 7}, r"docs\.jsonl:2: 'id': expected a non-empty string, got 7"),
         ({"text": "x", "title": ""}, r"docs\.jsonl:2: 'title': expected a non-empty string, got ''"),

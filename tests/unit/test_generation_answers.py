@@ -31,6 +31,12 @@ def test_the_closest_sentence_and_its_passage():
     assert nothing == ("", ())
 
 
+def test_sentences_that_share_words_are_weighed_in_their_order():
+    choice = extractive.candidates(HITS)  # shared with the question: 1 (frames), 0, 2 (concat, frames)
+    assert extractive.sharing_most("concat frames?", choice, 2) == [choice[0], choice[2]]
+    assert extractive.sharing_most("nothing shared", choice, 2) == choice[:2]
+
+
 def test_coverage_counts_repeats():
     assert support.coverage("frame frame keys", "one frame, all keys") == pytest.approx(2 / 3)
     assert support.coverage("", "anything") == 0

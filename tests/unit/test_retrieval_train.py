@@ -15,7 +15,7 @@ EXAMPLES = [
 ]
 A, B, C = passage("a#0000", doc_id="a"), passage("b#0000", doc_id="b"), passage("c#0000", doc_id="c")
 TWIN_OF_B = passage("b2#0000", doc_id="b2", cluster="b")
-ROWS = Candidates(((A, B, A), (C, C, TWIN_OF_B)))
+ROWS = Candidates(((A, B, A), (C, C, TWIN_OF_B)), np.array([[0, 2], [1, 2], [0, 3]]))
 
 
 class Given(nn.Module):
@@ -57,3 +57,15 @@ def test_loss_equals_the_formula():
     expected = np.mean([np.log(shown[row].sum()) - scores[row, row] for row in range(3)])
     features = [{"vectors": torch.tensor(v, dtype=torch.float64)} for v in (question_vectors, positives, negatives)]
     assert loss()(features, torch.arange(3)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_given_vectors_stand_for_encoded_passages():
+    rng = np.random.default_rng(4)
+    corpus = rng.normal(size=(4, 5)).astype(np.float32)
+    corpus /= np.linalg.norm(corpus, axis=1, keepdims=True)
+    asked = {"vectors": torch.tensor(rng.normal(size=(3, 5)), dtype=torch.float32)}
+    batch = [2, 0, 1]
+    columns = [{"vectors": torch.tensor(corpus[ROWS.rows[batch, place]])} for place in range(2)]
+    encoded = loss()([asked, *columns], torch.tensor(batch))
+    looked_up = MaskedContrastiveLoss(Given(), EXAMPLES, ROWS, 0.05, corpus)([asked], torch.tensor(batch))
+    assert looked_up.item() == pytest.approx(encoded.item(), rel=1e-6)

@@ -194,10 +194,12 @@ def test_a_lock_of_the_dead_is_removed(rwlock, tmp_path, ended_pid):
 
 
 def test_a_lock_of_the_living_stays(rwlock, tmp_path):
-    with subprocess.Popen(["sleep", "30"]) as process:
-        rwlock.write_text(holder(process.pid, "sleep 30"))
+    with subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"up\n")
+        process.stdin.flush()
+        process.stdout.readline()  # only now is it surely `cat`: between fork and exec it has no command line
+        rwlock.write_text(holder(process.pid, "cat -"))
         assert locks.heal(tmp_path) is None and rwlock.exists()
-        process.kill()
 
 
 def test_a_number_that_another_process_got_since_does_not_count(rwlock, tmp_path):

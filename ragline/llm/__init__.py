@@ -1,0 +1,1 @@
+"""Language models behind endpoints: calls that are paid for once."""

@@ -64,6 +64,7 @@ REPORT = Path("reports/index.html")
 
 CHECKPOINTS = Path(".cache/checkpoints")
 VECTOR_STORE = Path(".cache/vectors")
+LEDGER = Path(".ragline/calls.sqlite")
 TIMINGS = Path(".cache/timings")
 
 OUTPUTS: dict[str, tuple[Path, ...]] = {

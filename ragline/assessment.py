@@ -56,7 +56,7 @@ class Engines:
 
 
 def choose(engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most: int) -> qa.Settings:
-    """Choose on dev: the hybrid weight, the abstention threshold, the better answerer.
+    """Choose on dev questions that can be answered: the hybrid weight, the abstention threshold, the better answerer.
 
     The threshold is what all but 1 % of the answerable dev questions reach: the system refuses what looks unlike
     anything it was shown to answer, and seldom more.
@@ -77,7 +77,9 @@ def choose(engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most:
         for name in ANSWERERS
     }
     better: qa.Answerer = "generator" if f1["generator"] > f1["extractive"] else "extractive"
-    return qa.Settings(hybrid_weight=round(weight, 2), abstain_below=round(float(threshold), 4), answerer=better)
+    return qa.Settings(
+        hybrid_weight=round(weight, 2), depth=engines.depth, abstain_below=round(float(threshold), 4), answerer=better
+    )
 
 
 def _answers(
@@ -201,6 +203,31 @@ def gold_metrics(result: Assessed, gold: goldset.GoldSet) -> dict[str, Any]:
             {q.question_id: q.answerable for q in result.questions},
         )
     return found
+
+
+def unseen(name: str, result: Assessed, how: scorecard.Bootstrap) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Retrieval on the questions about documents that training never saw, where a set also asks about others.
+
+    Returns:
+        Means with n, and the tuned encoder against its base; both empty where there is nothing to tell apart.
+    """
+    new = {q.question_id for q in result.questions if q.answerable and q.split != "train"}
+    if not new or all(q.split != "train" for q in result.questions):
+        return {}, []
+    scores = {
+        system: {metric: {q: v for q, v in values.items() if q in new} for metric, values in found.items()}
+        for system, found in result.retrieval.items()
+    }
+    pairs = scorecard.comparisons(
+        scores,
+        [("tuned", "base")],
+        ["recall@5", "mrr@10"],
+        result.clusters,
+        how,
+        set=f"{name}-unseen",
+        family="retrieval",
+    )
+    return {"n_answerable": len(new), "retrieval": scorecard.means(scores)}, pairs
 
 
 def uncertainty(name: str, result: Assessed, how: scorecard.Bootstrap) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""`ragline ask`, `ragline summary`: what a person types."""
+"""`ragline ask`, `ragline estimate`, `ragline summary`: what a person types."""
 
 import argparse
 import logging
@@ -21,12 +21,15 @@ from ragline.artifacts import (  # noqa: E402
     DOCUMENTS,
     INGEST_COUNTS,
     METRICS,
+    PARAMS,
+    PASSAGES,
     QUESTION_COUNTS,
     REPORT,
     RETRIEVER_SUMMARY,
 )
 from ragline.errors import RaglineError  # noqa: E402
-from ragline.types import Document  # noqa: E402
+from ragline.runtime.params import load_section  # noqa: E402
+from ragline.types import Document, Passage  # noqa: E402
 
 log = logging.getLogger("ragline")
 
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(arguments)
     try:
-        lines = _ask(options) if options.command == "ask" else summary(options.root)
+        lines = options.run(options)
     except RaglineError as error:
         sys.stderr.write(f"ragline: {type(error).__name__}: {error}\n")
         sys.exit(error.exit_code)
@@ -51,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("question", nargs="+", help="the question; quotes are optional")
     ask.add_argument("-k", type=_count, default=5, help="passages to show (default: 5)")
     ask.add_argument("--answerer", choices=("generator", "extractive"), help="default: the better one on dev")
-    commands.add_parser("summary", help="the last run in ten lines")
+    ask.set_defaults(run=_ask)
+    estimate = commands.add_parser("estimate", help="what questions by a language model would cost; asks nobody")
+    estimate.set_defaults(run=_estimate)
+    last = commands.add_parser("summary", help="the last run in ten lines")
+    last.set_defaults(run=lambda options: summary(options.root))
     return parser
 
 
@@ -89,6 +96,30 @@ def _ask(options: Any) -> list[str]:
     if cited:
         lines += ["", "* the answer rests on this passage"]
     return lines
+
+
+def _estimate(options: Any) -> list[str]:
+    from ragline import authoring
+
+    params = load_section("generate_qa", authoring.PaidQuestions, options.root / PARAMS)
+    documents = io.read_table(Document, io.require(DOCUMENTS, options.root))
+    passages = io.read_table(Passage, io.require(PASSAGES, options.root))
+    found = authoring.look_ahead(params.llm, params.seed, documents, passages, options.root)
+    minutes, seconds = divmod(round(found.seconds), 60)
+    grounds = (
+        f"tokens and pace of {found.history:,} earlier calls of this model"
+        if found.history
+        else "no earlier call of this model: rough; a run with few `passages` first makes it exact"
+    )
+    return [
+        f"model       {params.llm.model}",
+        f"questions   {found.items:,} to ask for",
+        f"calls       {found.calls:,} to pay for, {found.cached:,} answered by the ledger",
+        f"tokens      {found.prompt_tokens:,} in prompts, {found.answer_tokens:,} in answers",
+        f"cost        ${found.usd:.2f} of a budget of ${params.llm.budget_usd:g} a run",
+        f"time        {minutes} min {seconds} s",
+        f"grounds     {grounds}",
+    ]
 
 
 def summary(root: Path) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from ragline.artifacts import made_by
 from ragline.errors import DataError, MissingArtifact, ServiceError
@@ -110,6 +111,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         part.replace(path)
+    except SafetensorError as error:  # what safetensors makes of the disk's refusal
+        raise _refused(path, OSError(str(error))) from error
     except OSError as error:
         raise _refused(path, error) from error
     finally:

@@ -23,6 +23,8 @@ class Settings:
 
     hybrid_weight: float
     """Share of the dense score in hybrid search."""
+    depth: int
+    """Passages that dense and lexical search each bring before they are fused."""
     abstain_below: float
     """Best cosine under which the corpus is taken not to hold the answer."""
     answerer: Answerer
@@ -108,5 +110,6 @@ def load(root: Path = Path()) -> System:
         bm25=lexical.read(root / LEXICAL_INDEX),
         passages=passages,
         weight=chosen.hybrid_weight,
+        depth=chosen.depth,
     )
     return System(retriever, fid.load(root / GENERATOR, root), chosen)

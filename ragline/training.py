@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from ragline.progress import LINE_EVERY_S, log, remaining
+from ragline.types import QAExample
 
 
 class TrainingProgress(TrainerCallback):
@@ -70,6 +71,11 @@ class TrainingProgress(TrainerCallback):
 
 
 T = TypeVar("T")
+
+
+def answerable(questions: Sequence[QAExample]) -> list[QAExample]:
+    """Those that have a gold passage to find and an answer to write."""
+    return [q for q in questions if q.answerable]
 
 
 def evenly(questions: Sequence[T], most: int) -> list[T]:

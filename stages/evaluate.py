@@ -34,6 +34,7 @@ from ragline.generation import fid
 from ragline.retrieval import encoder, index, lexical
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
+from ragline.training import answerable
 from ragline.types import Document, Passage, QAExample
 
 READS = (
@@ -78,6 +79,9 @@ class EvaluateParams(Section):
         for path in paths:
             if path.parent != GOLD:
                 raise ValueError(f"gold sets must stand in {GOLD}, where DVC sees them change; move {path} there")
+        names = ["gold", *(path.stem for path in paths[1:])]
+        if len({*names, "test"}) <= len(names):
+            raise ValueError(f"gold sets are told apart by file name, the first is `gold`; rename one of {names}")
         return paths
 
 
@@ -102,7 +106,7 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         params.depth,
     )
     reader = fid.load(root / GENERATOR, root)
-    settings = assessment.choose(engines, reader, io.read_table(QAExample, root / QUESTIONS_DEV), MAX_DEV)
+    settings = assessment.choose(engines, reader, answerable(io.read_table(QAExample, root / QUESTIONS_DEV)), MAX_DEV)
     log.info("chosen on dev: %s", settings)
     how = scorecard.Bootstrap(params.resamples, params.seed)
     metrics: dict[str, Any] = {}
@@ -116,7 +120,9 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
             if name in gold:
                 metrics[name] |= assessment.gold_metrics(result, gold[name])
             intervals[name], compared = assessment.uncertainty(name, result, how)
-            paired += compared
+            apart, held_out = assessment.unseen(name, result, how)
+            metrics[name] |= {"unseen": apart} if apart else {}
+            paired += compared + held_out
             rows += result.predictions
             for system, run in result.runs.items():
                 io.write_run(run, folder / f"{name}.{system}.trec", system)

@@ -1,4 +1,4 @@
-"""generate_qa: questions with gold answers, by rule or from LocalRQA's files."""
+"""generate_qa: questions with gold answers, by rule, by a language model or from LocalRQA's files."""
 
 import logging
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ragline import io
+from ragline import authoring, io
 from ragline.artifacts import (
     DOCUMENTS,
     LOCALRQA_DEV,
@@ -22,6 +22,7 @@ from ragline.artifacts import (
     RAW,
 )
 from ragline.questions.counts import counts, refuse_empty, straddling_clusters
+from ragline.questions.held_out import without_copies
 from ragline.questions.localrqa import Corpus, export_rows, import_questions
 from ragline.questions.rules import generate
 from ragline.runtime.params import Section, Watched
@@ -53,8 +54,10 @@ class ImportFiles(Section):
 class GenerateQaParams(Section):
     """Section `generate_qa` of params.yaml."""
 
-    method: Literal["rules", "import"]
-    """Ask by rule what the documents answer, or take questions as they are."""
+    method: Literal["rules", "llm", "import"]
+    """Ask by rule what the documents answer, let a language model ask, or take questions as they are."""
+    llm: authoring.LlmParams | None = None
+    """For `method: llm`, and only for it."""
     files: ImportFiles | None = Field(default=None, alias="import")
     """For `method: import`, and only for it."""
     max_per_document: PositiveInt
@@ -62,13 +65,15 @@ class GenerateQaParams(Section):
     max_per_passage: PositiveInt | None = None
     """Rules: questions kept with the same first gold passage; no such cap where it is not given."""
     seed: int
-    """Rules: varies the wording, and the choice within the caps."""
+    """Rules: varies the wording, and the choice within the caps. The model's, too."""
 
     @model_validator(mode="after")
     def _files_with_import(self) -> Self:
         given = self.files is not None and any(map(self.files.of, SPLITS))
         if given != (self.method == "import"):
             raise ValueError("expected `import: {train: [...], dev: [...], test: [...]}` with `method: import` only")
+        if (self.llm is not None) != (self.method == "llm"):
+            raise ValueError("expected `llm: {model: ..., ...}` with `method: llm` only")
         return self
 
 
@@ -76,13 +81,17 @@ def main(params: GenerateQaParams, root: Path = Path()) -> None:
     """Write the questions of each split, as tables and in LocalRQA's format, with what was dropped and the counts."""
     documents = io.read_table(Document, io.require(DOCUMENTS, root))
     passages = io.read_table(Passage, io.require(PASSAGES, root))
-    if params.files is None:
+    if params.llm is not None:
+        examples, drops = authoring.write(params.llm, params.seed, documents, passages, root)
+    elif params.files is None:
         examples, drops = generate(documents, passages, params.max_per_document, params.max_per_passage, params.seed)
-        refuse_empty(SPLITS, examples, documents)
     else:
         examples, drops = _import(params.files, Corpus(documents, passages), root)
-        refuse_empty((split for split in SPLITS if params.files.of(split)), examples, documents)
         log.info("%d clusters of documents have questions in several splits", straddling_clusters(examples))
+    if params.files is None:
+        examples, given_away = without_copies(examples, passages, {d.doc_id: d.split for d in documents})
+        drops += given_away
+    refuse_empty(SPLITS, examples, documents)
     by_id = {document.doc_id: document for document in documents}
     pieces = {passage.passage_id: passage for passage in passages}
     for split in SPLITS:
@@ -99,8 +108,6 @@ def _import(files: ImportFiles, corpus: Corpus, root: Path) -> tuple[list[QAExam
     examples: list[QAExample] = []
     drops: list[Drop] = []
     for split in SPLITS:
-        if not files.of(split):
-            log.warning("no files for split %s: it stays empty", split)
         for file in files.of(split):
             found, left_out = import_questions(io.read_jsonl(root / file), file, split, corpus)
             log.info("%s: %d questions for %s, %d dropped", file, len(found), split, len(left_out))

@@ -45,8 +45,8 @@ class Jsonl(Section):
     """A JSONL file, one document a line."""
 
     kind: Literal["jsonl"]
-    path: str
-    """Keys of a line: text, id?, title?, source?"""
+    path: Watched
+    """A file under data/raw. Keys of a line: text, id?, title?, source?"""
 
 
 class Shares(Section):

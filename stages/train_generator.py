@@ -26,7 +26,7 @@ from ragline.generation import fid, train
 from ragline.retrieval import encoder, index, search
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
-from ragline.training import evenly
+from ragline.training import answerable, evenly
 from ragline.types import Passage, QAExample
 
 READS = (PASSAGES, QUESTIONS_TRAIN, QUESTIONS_DEV, RETRIEVER, TUNED_VECTORS, TUNED_FINGERPRINT)
@@ -70,7 +70,7 @@ def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
     rng = random.Random(params.seed)
 
     def lessons(path: Path, most: int) -> list[train.Lesson]:
-        questions = evenly(io.read_table(QAExample, root / path), most)
+        questions = evenly(answerable(io.read_table(QAExample, root / path)), most)
         asked = {q.question_id: q.question for q in questions}
         found = search.dense_run(asked, retriever, ann, passages, params.passages)
         chosen = [
@@ -88,7 +88,7 @@ def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
     )
     reader = fid.warm_start(params.base_model, config, root)
     schedule = train.Schedule(**params.model_dump(include={f.name for f in fields(train.Schedule)}))
-    key = io.digest(params.model_dump_json(), repr(taught), repr(dev))
+    key = io.digest(params.model_dump_json(), repr(taught), repr(dev), *train.code())
     points = train.fit(reader, taught, dev, schedule, root / CHECKPOINTS / key)
     fid.save(reader, root / GENERATOR)
     io.write_json(

@@ -28,7 +28,7 @@ from ragline.evaluation import gate
 from ragline.retrieval import encoder, index, lexical, mine, search, train
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
-from ragline.training import evenly
+from ragline.training import answerable, evenly
 from ragline.types import Passage, QAExample
 
 READS = (PASSAGES, QUESTIONS_TRAIN, QUESTIONS_DEV, BASE_VECTORS, BASE_FINGERPRINT, LEXICAL_INDEX)
@@ -37,7 +37,7 @@ METRIC = "mrr@10"
 DEPTH = 20
 POOL_DEPTH = 5
 MAX_WATCHED = 80
-"""Dev questions, and nearest passages of each, that are ranked again at each evaluation while training."""
+"""With towers `both`: dev questions, and nearest passages of each, that are ranked again at each evaluation."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class TrainRetrieverParams(Section):
     temperature: PositiveFloat
     """Cosines are divided by it."""
     max_passage_tokens: Annotated[int, Field(ge=16, le=512)]
-    """With towers `both`, longer passages are cut while training; search encodes them whole."""
+    """With towers `both`: longer texts are cut while training; search encodes them whole."""
     hard_negatives: Annotated[int, Field(ge=0, le=30)]
     """Mined passages per question."""
     evaluations: PositiveInt
@@ -75,8 +75,8 @@ def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
     """Mine, train, compare on dev over the whole corpus, publish the better encoder."""
     repro.seed_everything(params.seed)
     passages = io.read_table(Passage, root / PASSAGES)
-    questions = evenly(io.read_table(QAExample, root / QUESTIONS_TRAIN), params.max_pairs)
-    dev = io.read_table(QAExample, root / QUESTIONS_DEV)
+    questions = evenly(answerable(io.read_table(QAExample, root / QUESTIONS_TRAIN)), params.max_pairs)
+    dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
     base = encoder.load(params.base_model, root)
     vectors = io.read_vectors(root / BASE_VECTORS)
     index.check(root / BASE_FINGERPRINT, base.fingerprint, passages)
@@ -92,6 +92,7 @@ def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
         params.negative_margin,
     )
     examples, candidates = train.line_up(questions, passages, negatives, params.hard_negatives)
+    excluded["question with too few safe negatives"] = len(questions) - len(examples)
 
     asked = {q.question_id: q.question for q in dev}
     base_run = search.dense_run(asked, base, exact, passages, DEPTH)
@@ -106,7 +107,8 @@ def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
         return gate.mean(search.dense_run(asked, side, exact, passages, DEPTH), dev, METRIC)
 
     schedule = train.Schedule(**params.model_dump(include={f.name for f in fields(train.Schedule)}))
-    key = io.digest(base.fingerprint, params.model_dump_json(), repr(examples), repr(candidates), repr(pool))
+    inputs = (base.fingerprint, params.model_dump_json(), index.passages_digest(passages))
+    key = io.digest(*inputs, repr(examples), repr(candidates.columns), repr(dev), *train.code())
     model = encoder.load(params.base_model, root).questions
     points = train.fit(
         model, examples, candidates, schedule, dev_score, root / CHECKPOINTS / key, None if shared else vectors

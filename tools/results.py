@@ -34,6 +34,13 @@ def tables(metrics: dict[str, Any], comparisons: dict[str, Any]) -> str:
             and row["metric"] in {"recall@5", "mrr@10", "answer_f1"}
         ]  # fmt: skip
         lines += [f"Paired on the same questions: {'; '.join(said)}.", ""]
+        if apart := metrics[name].get("unseen"):
+            row = next(r for r in comparisons["paired"] if (r["set"], r["metric"]) == (f"{name}-unseen", "recall@5"))
+            lines += [
+                f"On the {apart['n_answerable']} of them whose documents training never saw: tuned - base recall@5 "
+                f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}].",
+                "",
+            ]
     if found := metrics.get("gold", {}).get("abstention"):
         lines.append(
             f"Of {found['n_answerable']} gold questions with an answer {found['answered_answerable']:.0%} are "

@@ -114,7 +114,7 @@ def _locate(
         end=first.end,
         gold_passage_ids=tuple(found),
         kind=gold.kind,
-        split="test",
+        split=homes[0].split if homes else "test",
         cluster=homes[0].cluster if homes else f"unanswerable {gold.id}",
         answerable=gold.answerable,
     )

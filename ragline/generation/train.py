@@ -11,13 +11,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from ragline import inference, repro
+from ragline import inference, repro, training
+from ragline.generation import fid
 from ragline.generation.fid import Reader, collate
+from ragline.io import file_digest
 from ragline.progress import track
 from ragline.training import CurvePoint, cadence, run
 
 BLOCK = 64
 """Questions encoded between two progress updates."""
+
+
+def code() -> tuple[str, ...]:
+    """Digests of the modules that decide how training goes on, for the key of its checkpoints."""
+    modules = (fid.__file__, training.__file__, __file__)
+    return tuple(file_digest(Path(module)) for module in modules)
 
 
 @dataclass(frozen=True)

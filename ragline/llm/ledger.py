@@ -21,7 +21,8 @@ WAIT_S = 60.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, finish TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL, expected_prompt_tokens INTEGER NOT NULL
+    prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL, expected_prompt_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL
@@ -49,13 +50,15 @@ class History:
     """Prompt tokens that the endpoint counted for each that we had expected."""
     answer_tokens: float
     """Mean of a call."""
+    seconds: float
+    """Mean of a call, retries included."""
 
 
 class Ledger:
     """Paid calls in one SQLite file, safe under kill -9 and among concurrent runs.
 
-    Each call is committed, with its answer, before anybody uses it. Whoever is about to pay claims the key first; another
-    run waits for that claim to be answered, given back, or to run out.
+    Each call is committed, with its answer, before anybody uses it. Whoever is about to pay claims the key first;
+    another run waits for that claim to be answered, given back, or to run out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,11 +106,11 @@ class Ledger:
         with self._transaction():
             self._connection.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self.owner))
 
-    def put(self, key: str, model: str, reply: Reply, expected_prompt_tokens: int) -> None:
+    def put(self, key: str, model: str, reply: Reply, expected_prompt_tokens: int, seconds: float) -> None:
         """Keep a paid answer and end the claim, both or neither."""
         with self._transaction():
             self._connection.execute(
-                "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key,
                     model,
@@ -116,18 +119,20 @@ class Ledger:
                     reply.prompt_tokens,
                     reply.answer_tokens,
                     expected_prompt_tokens,
+                    seconds,
                 ),
             )
             self._connection.execute("DELETE FROM claims WHERE key = ?", (key,))
 
     def history(self, model: str) -> History | None:
         """Figures over all calls of a model; None before the first."""
-        calls, ours, theirs, answers = self._connection.execute(
-            "SELECT count(*), total(expected_prompt_tokens), total(prompt_tokens), total(answer_tokens) "
+        calls, ours, theirs, answers, seconds = self._connection.execute(
+            "SELECT count(*), total(expected_prompt_tokens), total(prompt_tokens), total(answer_tokens), "
+            "total(seconds) "
             "FROM calls WHERE model = ? AND prompt_tokens > 0",
             (model,),
         ).fetchone()
-        return History(calls, theirs / max(ours, 1), answers / calls) if calls else None
+        return History(calls, theirs / max(ours, 1), answers / calls, seconds / calls) if calls else None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

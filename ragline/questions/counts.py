@@ -20,12 +20,12 @@ def counts(examples: Sequence[QAExample], drops: Sequence[Drop]) -> dict[str, An
 
 
 def refuse_empty(splits: Iterable[Split], examples: Sequence[QAExample], documents: Sequence[Document]) -> None:
-    """Make sure that every one of the splits has a question.
+    """Make sure that every one of the splits has a question that can be answered.
 
     Raises:
         DataError: names the first that has none.
     """
-    asked = Counter(example.split for example in examples)
+    asked = Counter(example.split for example in examples if example.answerable)
     held = Counter(document.split for document in documents)
     for split in splits:
         if not asked[split]:

@@ -18,6 +18,7 @@ from ragline.spans import gold_passages
 from ragline.types import Document, Drop, Passage, QAExample, Span, Split
 
 _SPACE = re.compile(r"\s+")
+NOT_FOUND = ("gold not located", "source not found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def import_questions(
                 raise DataError(
                     f"{place}: id {example.question_id!r} stands for another question, too; give each its own"
                 )
-    if drops and not examples:
+    if drops and not examples and all(drop.reason in NOT_FOUND for drop in drops):
         raise DataError(
             f"{file}: nothing of it is in the corpus: expected documents named by metadata.source that hold "
             f"page_content, got for the first question ({drops[0].item}) {drops[0].reason}: {drops[0].detail}; "
@@ -135,6 +136,8 @@ def _example(row: dict[str, Any], question: str, split: Split, corpus: Corpus, p
     docs = _typed(row, "gold_docs", list, [], place)
     if not question.strip():
         return Drop("generate_qa", place, "empty question")
+    if answerable and not answers:
+        return Drop("generate_qa", place, "no gold answer", question)
     if not docs:
         if answerable:
             return Drop("generate_qa", place, "no gold document", question)

@@ -8,6 +8,8 @@ from ragline.reporting.formats import NO_BREAK
 
 SET_LABELS = {"test": "test questions", "gold": "gold set"}
 NAME_LABELS = {"bm25": "BM25"}
+UNSEEN = "-unseen"
+"""Ends the name of the part of a set whose documents training never saw."""
 COLOURS = {"bm25": 0, "base": 1, "tuned": 2, "hybrid": 3, "extractive": 4, "generator": 5}
 """Style class of a system or answerer: it has one colour on the whole page."""
 
@@ -69,6 +71,8 @@ def colour(name: str) -> int:
 
 def set_label(name: str) -> str:
     """A question set as the page names it."""
+    if name.endswith(UNSEEN):
+        return f"{set_label(name.removesuffix(UNSEEN))}'s questions on documents that training never saw"
     return SET_LABELS.get(name, f"gold set {name}")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ragline.reporting.comparisons import Pair, find, label, set_label
+from ragline.reporting.comparisons import UNSEEN, Pair, find, label, set_label
 from ragline.reporting.formats import (
     NO_BREAK,
     count,
@@ -81,7 +81,8 @@ def retrieval(
 ) -> Finding:
     """Recall@5 of system `a` against each other system, on every set."""
     lines = []
-    for name, values in metrics.items():
+    unseen = {f"{name}{UNSEEN}": values["unseen"] for name, values in metrics.items() if "unseen" in values}
+    for name, values in {**metrics, **unseen}.items():
         for b in others:
             pair = find(pairs, name, RETRIEVAL_METRIC, a, b)
             if pair:

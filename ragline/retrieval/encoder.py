@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
@@ -51,13 +52,12 @@ def load(name: str, root: Path = Path()) -> Encoder:
     """
     where = model_folder(name, root)
     try:
-        model = SentenceTransformer(str(where), device=str(repro.device()))
+        model = SentenceTransformer(str(where), device=str(repro.device()), model_kwargs={"dtype": torch.float32})
+        if isinstance(model[0], Router):
+            return pair(_route(model, "query"), _route(model, "document"))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{name}: not a usable bi-encoder: {' '.join(str(error).split())[:200]}") from error
-    model.eval()
-    if isinstance(model[0], Router):
-        return pair(_route(model, "query"), _route(model, "document"))
-    return pair(model, model)
+    return pair(model.eval(), model)
 
 
 def pair(questions: SentenceTransformer, passages: SentenceTransformer) -> Encoder:
@@ -126,9 +126,11 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
 def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path) -> Vectors:
     """Encode a whole corpus, or take its vectors from the store if these very ones were made before.
 
-    The key covers the encoder and every text in order, so the store can only save time, never change a byte.
+    The key covers the encoder, how it is run and every text in order, so the store can only save time, never change a
+    byte.
     """
-    key = digest(encoder.fingerprint, *(p.encoded_text for p in passages))
+    way = (str(BATCH_TOKENS), str(repro.device()), str(repro.has_bfloat16()), str(inference.pays(len(passages))))
+    key = digest(encoder.fingerprint, *way, *(p.encoded_text for p in passages))
     path = store / f"{key}.npy"
     if path.exists():
         log.info("vectors of %d passages taken from the store", len(passages))

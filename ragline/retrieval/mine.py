@@ -1,5 +1,6 @@
 """Hard negatives: passages that look like the answer and are not."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,6 +11,11 @@ import numpy as np
 from ragline.io import Vectors
 from ragline.retrieval import lexical
 from ragline.types import Passage, QAExample
+
+TELLING_WORDS = 4
+"""Shorter answers stand in many passages that do not answer the question."""
+
+_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,9 @@ def mine(
 ) -> tuple[list[Negative], Counter[str]]:
     """Take the nearest passages by BM25 and by the base encoder that are safely not gold.
 
-    Left out, and counted by reason: the question's own gold passages; passages of a near-duplicate document;
-    and those that score above `margin` times the best gold passage, which are probably unlabelled answers.
+    Left out, and counted by reason: the question's own gold passages, and others with the same text; passages that hold
+    an answer of at least four words, word for word; passages of a near-duplicate document; and those that score above
+    `margin` times the best gold passage, which are probably unlabelled answers.
 
     Args:
         question_vectors: (n_questions, d) float32, row-aligned with `questions`.
@@ -54,6 +61,8 @@ def mine(
         cosines = vectors @ vector  # (n_passages,)
         nearest = np.argsort(-cosines, kind="stable")[:depth]
         gold = set(question.gold_passage_ids)
+        gold_texts = {passages[row_of[p]].text for p in gold}
+        answers = [answer for answer in map(_squeezed, question.answers) if answer.count(" ") + 1 >= TELLING_WORDS]
         positive = max(float(cosines[row_of[p]]) for p in question.gold_passage_ids)
         candidates = dict.fromkeys([int(row) for row in nearest] + [row for row, _ in words])
         kept: list[Negative] = []
@@ -63,14 +72,20 @@ def mine(
                 excluded["own gold passage"] += 1
             elif passage.cluster == question.cluster and passage.doc_id != question.doc_id:
                 excluded["near-duplicate document"] += 1
+            elif passage.text in gold_texts:
+                excluded["same text as a gold passage"] += 1
+            elif any(answer in _squeezed(passage.text) for answer in answers):
+                excluded["holds an answer word for word"] += 1
             elif score > margin * positive:
                 excluded["scores too close to the gold passage"] += 1
             else:
                 kept.append(Negative(question.question_id, passage.passage_id, score, positive))
-        if not kept:
-            excluded["question without a safe negative"] += 1
         mined += kept[:per_question]
     return mined, excluded
+
+
+def _squeezed(text: str) -> str:
+    return _SPACE.sub(" ", text).strip().lower()
 
 
 def columns(negatives: Sequence[Negative]) -> dict[str, list[str] | list[float]]:

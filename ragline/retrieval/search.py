@@ -65,7 +65,7 @@ class HybridRetriever:
     passages: Sequence[Passage]
     weight: float
     """Share of the dense score, 0 to 1."""
-    depth: int = 50
+    depth: int
     """Passages that each side brings before they are fused."""
 
     def retrieve(self, questions: Sequence[str], k: int) -> list[tuple[list[Hit], float]]:

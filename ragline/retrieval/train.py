@@ -17,12 +17,17 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from torch import Tensor, nn
 
-from ragline import repro
+from ragline import repro, training
 from ragline.errors import DataError
-from ragline.io import Vectors
+from ragline.io import Vectors, file_digest
 from ragline.retrieval.mine import Negative
 from ragline.training import CurvePoint, cadence, run
 from ragline.types import Passage, QAExample
+
+
+def code() -> tuple[str, str]:
+    """Digests of the modules that decide how training goes on, for the key of its checkpoints."""
+    return file_digest(Path(__file__)), file_digest(Path(training.__file__))
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,9 @@ class MaskedContrastiveLoss(nn.Module):
         hidden = torch.zeros(len(batch), len(passages), dtype=torch.bool)
         for row, number in enumerate(batch):
             cluster, doc_id = self.home[number]
+            own = passages[row].text
             for place, passage in enumerate(passages):
-                duplicate = passage.cluster == cluster and passage.doc_id != doc_id
+                duplicate = passage.text == own or (passage.cluster == cluster and passage.doc_id != doc_id)
                 hidden[row, place] = place != row and (passage.passage_id in self.gold[number] or duplicate)
         return hidden
 
@@ -177,7 +183,9 @@ def fit(
         transformer: Any = model[0]
         transformer.model.get_input_embeddings().requires_grad_(False)
     table = Dataset.from_dict({"question": [q.question for q in examples], **columns, "label": range(len(examples))})
-    whole, model.max_seq_length = model.max_seq_length, schedule.max_passage_tokens
+    whole = model.max_seq_length
+    if vectors is None:
+        model.max_seq_length = schedule.max_passage_tokens
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         learning_rate=schedule.learning_rate,
@@ -187,13 +195,14 @@ def fit(
         data_seed=schedule.seed,
         bf16=repro.has_bfloat16(),
         use_cpu=repro.device().type == "cpu",
+        prompts=_prompts(model, ["question", *columns]),
         metric_for_best_model="eval_dev",
         greater_is_better=True,
         **cadence(len(examples), schedule.epochs, schedule.batch_size, schedule.evaluations),
     )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0  # one epoch does not overfit, and without dropout attention takes its fast path
+            module.p = 0.0  # an epoch or two gain nothing by it, and without it attention takes its fast path
     trainer = _Trainer(
         model=model,
         args=arguments,
@@ -205,6 +214,13 @@ def fit(
     model.max_seq_length = whole
     model.eval()
     return points
+
+
+def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str] | None:
+    """What the model wants before a query and before a document, by column; search puts the same there."""
+    query, document = (model.prompts.get(name) for name in ("query", "document"))
+    found = {column: prompt for column in columns if (prompt := query if column == "question" else document)}
+    return found or None
 
 
 class _Trainer(SentenceTransformerTrainer):

@@ -67,7 +67,7 @@ train_retriever:
   temperature: 0.05
   max_passage_tokens: 48
   hard_negatives: 1
-  evaluations: 1
+  evaluations: 3
   negative_margin: 0.95
   seed: 13
 train_generator:
@@ -80,7 +80,7 @@ train_generator:
   passages: 2
   max_input_tokens: 64
   max_answer_tokens: 8
-  evaluations: 1
+  evaluations: 2
   seed: 13
 evaluate: {gold_sets: [data/gold/quern.jsonl], depth: 20, resamples: 100, seed: 13}
 report: {title: Quern}

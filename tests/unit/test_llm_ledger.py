@@ -31,20 +31,20 @@ ledger = Ledger(Path({str(path)!r}))\n{code}"
 def test_an_answer_is_kept(path):
     ledger = Ledger(path)
     assert ledger.get("k") is None
-    ledger.put("k", "m", REPLY, 100)
+    ledger.put("k", "m", REPLY, 100, 0.5)
     ledger.close()
     assert Ledger(path).get("k") == REPLY
 
 
 def test_the_first_answer_stays(path):
     ledger = Ledger(path)
-    ledger.put("k", "m", REPLY, 100)
-    ledger.put("k", "m", Reply("another", "stop", 1, 1), 100)
+    ledger.put("k", "m", REPLY, 100, 0.5)
+    ledger.put("k", "m", Reply("another", "stop", 1, 1), 100, 0.5)
     assert ledger.get("k") == REPLY and len(ledger) == 1
 
 
 def test_an_answer_survives_a_kill_right_after_it(path):
-    another(path, "ledger.put('k', 'm', Reply('x', 'stop', 1, 2), 1); os.kill(os.getpid(), signal.SIGKILL)")
+    another(path, "ledger.put('k', 'm', Reply('x', 'stop', 1, 2), 1, 0.1); os.kill(os.getpid(), signal.SIGKILL)")
     assert Ledger(path).get("k") == Reply("x", "stop", 1, 2)
 
 
@@ -59,7 +59,7 @@ def test_one_of_two_runs_pays(path):
 
 def test_what_is_answered_cannot_be_claimed(path):
     ledger = Ledger(path)
-    ledger.put("k", "m", REPLY, 100)
+    ledger.put("k", "m", REPLY, 100, 0.5)
     assert not ledger.claim("k", 60)
 
 
@@ -81,11 +81,12 @@ def test_a_claim_from_elsewhere_runs_out(path):
 def test_history_by_hand(path):
     ledger = Ledger(path)
     assert ledger.history("m") is None
-    ledger.put("a", "m", Reply("", "stop", 110, 20), 100)
-    ledger.put("b", "m", Reply("", "stop", 220, 40), 200)
-    ledger.put("c", "other", Reply("", "stop", 900, 900), 1)
+    ledger.put("a", "m", Reply("", "stop", 110, 20), 100, 1.0)
+    ledger.put("b", "m", Reply("", "stop", 220, 40), 200, 4.0)
+    ledger.put("c", "other", Reply("", "stop", 900, 900), 1, 9.0)
     found = ledger.history("m")
     assert (found.calls, found.prompt_ratio, found.answer_tokens) == (2, pytest.approx(330 / 300), 30)
+    assert found.seconds == 2.5
 
 
 def test_a_file_that_is_no_ledger(path):
@@ -97,7 +98,7 @@ def test_a_file_that_is_no_ledger(path):
 
 def test_writers_at_once_lose_nothing(path):
     Ledger(path).close()
-    code = "for n in range(50): ledger.put(f'{os.getpid()}-{n}', 'm', Reply('x', 'stop', 1, 1), 1)"
+    code = "for n in range(50): ledger.put(f'{os.getpid()}-{n}', 'm', Reply('x', 'stop', 1, 1), 1, 0.1)"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     script = f"import os\nfrom pathlib import Path\nfrom ragline.llm.ledger import Ledger, Reply\n\
 ledger = Ledger(Path({str(path)!r}))\n{code}"

@@ -92,7 +92,8 @@ def test_several_questions_and_several_answers_of_a_line():
     assert [e.question for e in examples] == ["How long?", "How many days?"]
     assert examples[0].answers == ("Five days.", "5 days")
     only_question = {"question": "How long?", "gold_docs": [gold("Refunds take five days.")]}
-    assert read(only_question)[0][0].answers == ()
+    examples, (drop,) = read(only_question)
+    assert examples == [] and (drop.reason, drop.detail) == ("no gold answer", "How long?")
 
 
 def test_several_gold_documents_are_all_gold():

@@ -86,12 +86,11 @@ def test_what_was_exported_can_be_imported(tmp_path, caplog):
     ruled = io.read_table(QAExample, tmp_path / QUESTIONS_TRAIN)
     (tmp_path / LOCALRQA_TRAIN).rename(tmp_path / "data/raw/mine.jsonl")
     with caplog.at_level(logging.INFO):
-        main(importing(train=["data/raw/mine.jsonl"], dev=["data/raw/mine.jsonl"]), tmp_path)
+        files = ["data/raw/mine.jsonl"]
+        main(importing(train=files, dev=files, test=files), tmp_path)
     again = io.read_table(QAExample, tmp_path / QUESTIONS_TRAIN)
     assert again == [dataclasses.replace(example, kind="imported") for example in ruled]
     assert [e.split for e in io.read_table(QAExample, tmp_path / QUESTIONS_DEV)] == ["dev"]
-    assert io.read_table(QAExample, tmp_path / QUESTIONS_TEST) == []
-    assert "no files for split test: it stays empty" in caplog.text
     assert "1 clusters of documents have questions in several splits" in caplog.text
 
 
@@ -130,13 +129,13 @@ def test_needs_documents_and_passages(tmp_path, missing):
         ("method: import, import: {}, max_per_document: 2, seed: 1", r"expected `import: "),
         ("method: rules, import: {train: [data/raw/a]}, max_per_document: 2, seed: 1", r"expected `import: "),
         (
-            "method: llm, max_per_document: 2, seed: 1",
-            r"generate_qa.method: Input should be 'rules' or 'import', got 'llm'",
+            "method: llama, max_per_document: 2, seed: 1",
+            r"generate_qa.method: Input should be 'rules', 'llm' or 'import', got 'llama'",
         ),
         ("method: rules, max_per_document: 0, seed: 1", r"generate_qa.max_per_document: .* greater than 0, got 0"),
         (
             "method: rules, files: {}, max_per_document: 2, seed: 1",
-            r"generate_qa.files: unknown key; .* method, import,",
+            r"generate_qa.files: unknown key; .* method, llm, import,",
         ),
         (
             "method: import, import: {valid: [a]}, max_per_document: 2, seed: 1",

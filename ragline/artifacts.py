@@ -27,6 +27,7 @@ INGEST_COUNTS = Path("reports/counts/ingest.json")
 PASSAGES = Path("data/passages.parquet")
 CHUNK_COUNTS = Path("reports/counts/chunk.json")
 
+QUESTIONS = Path("data/questions")
 QUESTIONS_TRAIN = Path("data/questions/train.parquet")
 QUESTIONS_DEV = Path("data/questions/dev.parquet")
 QUESTIONS_TEST = Path("data/questions/test.parquet")
@@ -35,6 +36,7 @@ LOCALRQA_DEV = Path("data/questions/dev.jsonl")
 LOCALRQA_TEST = Path("data/questions/test.jsonl")
 QUESTION_DROPS = Path("data/drops/questions.parquet")
 QUESTION_COUNTS = Path("reports/counts/questions.json")
+QUESTION_AUDIT = Path("reports/counts/audit.json")
 
 LEXICAL_INDEX = Path("data/index/lexical")
 BASE_VECTORS = Path("data/index/base/vectors.npy")
@@ -62,14 +64,18 @@ RECALL_CURVE = Path("reports/curves/recall.csv")
 
 REPORT = Path("reports/index.html")
 
+DOCUMENTS_CONTRACT = Path("reports/validation/documents.html")
+PASSAGES_CONTRACT = Path("reports/validation/passages.html")
+QUESTIONS_CONTRACT = Path("reports/validation/questions.html")
+
 CHECKPOINTS = Path(".cache/checkpoints")
 VECTOR_STORE = Path(".cache/vectors")
 LEDGER = Path(".ragline/calls.sqlite")
 TIMINGS = Path(".cache/timings")
 
 OUTPUTS: dict[str, tuple[Path, ...]] = {
-    "ingest": (DOCUMENTS, INGEST_DROPS, INGEST_COUNTS),
-    "chunk": (PASSAGES, CHUNK_COUNTS),
+    "ingest": (DOCUMENTS, INGEST_DROPS, INGEST_COUNTS, DOCUMENTS_CONTRACT),
+    "chunk": (PASSAGES, CHUNK_COUNTS, PASSAGES_CONTRACT),
     "generate_qa": (
         QUESTIONS_TRAIN,
         QUESTIONS_DEV,
@@ -79,6 +85,8 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
         LOCALRQA_TEST,
         QUESTION_DROPS,
         QUESTION_COUNTS,
+        QUESTION_AUDIT,
+        QUESTIONS_CONTRACT,
     ),
     "build_index": (BASE_VECTORS, BASE_ANN, BASE_FINGERPRINT, LEXICAL_INDEX),
     "train_retriever": (RETRIEVER, RETRIEVER_SUMMARY, RETRIEVER_CURVE, NEGATIVES),

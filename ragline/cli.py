@@ -1,4 +1,4 @@
-"""`ragline ask`, `ragline estimate`, `ragline summary`: what a person types."""
+"""`ragline ask`, `summary`, `estimate`, `audit`, `convert`, `fetch`: what a person types."""
 
 import argparse
 import logging
@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,17 @@ from ragline.artifacts import (  # noqa: E402
     PARAMS,
     PASSAGES,
     QUESTION_COUNTS,
+    QUESTIONS_DEV,
+    QUESTIONS_TEST,
+    QUESTIONS_TRAIN,
     REPORT,
     RETRIEVER_SUMMARY,
 )
 from ragline.errors import RaglineError  # noqa: E402
+from ragline.questions.convert import formats  # noqa: E402
+from ragline.questions.convert.formats import FORMATS  # noqa: E402
 from ragline.runtime.params import load_section  # noqa: E402
-from ragline.types import Document, Passage  # noqa: E402
+from ragline.types import SPLITS, Document, Passage, QAExample  # noqa: E402
 
 log = logging.getLogger("ragline")
 
@@ -57,6 +63,22 @@ def _parser() -> argparse.ArgumentParser:
     ask.set_defaults(run=_ask)
     estimate = commands.add_parser("estimate", help="what questions by a language model would cost; asks nobody")
     estimate.set_defaults(run=_estimate)
+    audit = commands.add_parser("audit", help="what training questions give away of the others; exit 1 if anything")
+    for split in ("train", "dev", "test"):
+        audit.add_argument(f"--{split}", type=Path, help="LocalRQA's JSONL instead of the pipeline's own questions")
+    audit.add_argument("--json", type=Path, help="write the figures there, too")
+    audit.set_defaults(run=_audit)
+    convert = commands.add_parser("convert", help="question sets from one format into another")
+    convert.add_argument("source", nargs=2, metavar=("FROM", "PATH"), help="format and path to read")
+    convert.add_argument("target", nargs=2, metavar=("TO", "PATH"), help="format and path to write")
+    convert.epilog = f"formats: {', '.join(FORMATS)}; see docs/formats.md"
+    convert.set_defaults(run=_convert)
+    fetch = commands.add_parser("fetch", help="a web site's pages into data/raw, as its robots.txt allows")
+    fetch.add_argument("name", help="folder under data/raw")
+    fetch.add_argument("address", nargs="+", help="a sitemap (.xml), or pages")
+    fetch.add_argument("--pages", type=int, default=1000, help="pages requested at most (default: 1000)")
+    fetch.add_argument("--delay", type=float, default=1.0, help="seconds between two requests (default: 1)")
+    fetch.set_defaults(run=_fetch)
     last = commands.add_parser("summary", help="the last run in ten lines")
     last.set_defaults(run=lambda options: summary(options.root))
     return parser
@@ -91,7 +113,8 @@ def _ask(options: Any) -> list[str]:
         passage = hit.passage
         mark = "*" if passage.passage_id in cited else " "
         heading = f" > {passage.heading}" if passage.heading else ""
-        lines.append(f"{mark}[{rank}] {hit.score:.2f}  {passage.title}{heading}  ({sources.get(passage.doc_id, '')})")
+        place = f"{sources.get(passage.doc_id, '')}{f', page {passage.page}' if passage.page else ''}"
+        lines.append(f"{mark}[{rank}] {hit.score:.2f}  {passage.title}{heading}  ({place})")
         lines.append("       " + textwrap.shorten(passage.text, width - 7, placeholder=" …"))
     if cited:
         lines += ["", "* the answer rests on this passage"]
@@ -119,6 +142,50 @@ def _estimate(options: Any) -> list[str]:
         f"cost        ${found.usd:.2f} of a budget of ${params.llm.budget_usd:g} a run",
         f"time        {minutes} min {seconds} s",
         f"grounds     {grounds}",
+    ]
+
+
+def _audit(options: Any) -> list[str]:
+    from ragline.evaluation import leaks
+
+    files = {split: path for split in SPLITS if (path := getattr(options, split))}
+    if files:
+        rows = ((split, path, io.read_jsonl(path)) for split, path in files.items())
+        items = [item for split, path, row in rows for item in leaks.items_of_localrqa(row, split, path.name)]
+    else:
+        tables = (QUESTIONS_TRAIN, QUESTIONS_DEV, QUESTIONS_TEST)
+        examples = [q for table in tables for q in io.read_table(QAExample, io.require(table, options.root))]
+        passages = {p.passage_id: p for p in io.iter_table(Passage, io.require(PASSAGES, options.root))}
+        items = leaks.items_of_examples(examples, passages)
+    report = leaks.audit(items)
+    if options.json:
+        io.write_json(report.as_dict(), options.json)
+    if not report.clean:
+        sys.stdout.write("\n".join(report.lines()) + "\n")
+        sys.exit(1)
+    return report.lines()
+
+
+def _convert(options: Any) -> list[str]:
+    (source, where), (target, place) = options.source, options.target
+    lost = formats.write(target, formats.read(source, Path(where)), Path(place))
+    kept = [f"{count:>7,}  {what}" for what, count in lost.items()]
+    return [f"{place}: written as {target}", *(["not kept:", *kept] if kept else ["nothing was lost"])]
+
+
+def _fetch(options: Any) -> list[str]:
+    from ragline.corpus.site import Pace, fetch_site
+
+    first = options.address[0].lower()
+    listed = len(options.address) == 1 and (first.endswith((".xml", ".xml.gz")) or "sitemap" in first)
+    start = options.address[0] if listed else options.address
+    path, pages, drops = fetch_site(start, options.name, options.pages, root=options.root, pace=Pace(options.delay))
+    left_out = Counter(drop.reason for drop in drops)
+    source = f"{{kind: jsonl, path: {path}}}"
+    return [
+        f"{path}: {pages:,} pages",
+        *(f"{count:>7,}  left out: {reason}" for reason, count in sorted(left_out.items())),
+        f"name it in params.yaml: ingest.sources: [{source}]",
     ]
 
 

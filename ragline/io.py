@@ -37,6 +37,7 @@ SCHEMAS: dict[type, pa.Schema] = {
             "aliases": _TEXTS,
             "cluster": _TEXT,
             "split": _TEXT,
+            "page_starts": pa.list_(_INT),
         }
     ),
     Passage: pa.schema(
@@ -50,6 +51,7 @@ SCHEMAS: dict[type, pa.Schema] = {
             "end": _INT,
             "tokens": _INT,
             "cluster": _TEXT,
+            "page": _INT,
         }
     ),
     QAExample: pa.schema(

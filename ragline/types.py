@@ -44,6 +44,8 @@ class Document:
     """Id of the near-duplicate cluster: the doc_id of its first member."""
     split: Split = "train"
     """Decided by the cluster, so that near-duplicates never straddle two splits."""
+    page_starts: tuple[int, ...] = ()
+    """Where in the text each page begins; empty where there are no pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Passage:
     """Length of `text` for the encoder's tokenizer, without special tokens."""
     cluster: str
     """Near-duplicate cluster of the document."""
+    page: int = 0
+    """Page on which it begins, from 1; 0 where the document has none."""
 
     @property
     def span(self) -> Span:

@@ -30,6 +30,7 @@ def main(params: BuildIndexParams, root: Path = Path()) -> None:
     repro.seed_everything(0)
     passages = io.read_table(Passage, root / PASSAGES)
     base = encoder.load(params.base_model, root)
+    encoder.check_lengths(base, passages)
     vectors = encoder.encode_corpus(base, passages, root / VECTOR_STORE)
     ann = index.build(vectors, params.ann)
     mark = index.Fingerprint(

@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ragline import io
-from ragline.artifacts import CHUNK_COUNTS, DOCUMENTS, OUTPUTS, PASSAGES
+from ragline.artifacts import CHUNK_COUNTS, DOCUMENTS, OUTPUTS, PASSAGES, PASSAGES_CONTRACT
 from ragline.builtin import tokenizer_file
+from ragline.contracts.gate import hold
 from ragline.corpus.chunk import chunk, counts, load_chunker
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
@@ -51,6 +52,8 @@ def main(params: ChunkParams, root: Path = Path()) -> None:
 
     io.write_table(passages(), Passage, root / PASSAGES)
     io.write_json(counts(tokens), root / CHUNK_COUNTS)
+    limits = {"max_passage_tokens": params.max_tokens}
+    hold(root / PASSAGES, "passages", root / PASSAGES_CONTRACT, parameters=limits)
     log.info("%d documents, %d passages", len(tokens), sum(map(len, tokens)))
 
 

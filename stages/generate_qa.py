@@ -1,12 +1,14 @@
 """generate_qa: questions with gold answers, by rule, by a language model or from LocalRQA's files."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ragline import authoring, io
+from ragline import authoring, io, vetting
 from ragline.artifacts import (
     DOCUMENTS,
     LOCALRQA_DEV,
@@ -14,15 +16,20 @@ from ragline.artifacts import (
     LOCALRQA_TRAIN,
     OUTPUTS,
     PASSAGES,
+    QUESTION_AUDIT,
     QUESTION_COUNTS,
     QUESTION_DROPS,
+    QUESTIONS,
+    QUESTIONS_CONTRACT,
     QUESTIONS_DEV,
     QUESTIONS_TEST,
     QUESTIONS_TRAIN,
     RAW,
 )
-from ragline.questions.counts import counts, refuse_empty, straddling_clusters
-from ragline.questions.held_out import without_copies
+from ragline.contracts.gate import hold
+from ragline.errors import DataError
+from ragline.questions.counts import counts, refuse_empty
+from ragline.questions.human import human_questions
 from ragline.questions.localrqa import Corpus, export_rows, import_questions
 from ragline.questions.rules import generate
 from ragline.runtime.params import Section, Watched
@@ -33,6 +40,8 @@ log = logging.getLogger(__name__)
 
 READS = (RAW, DOCUMENTS, PASSAGES)
 WRITES = OUTPUTS["generate_qa"]
+
+FEW = 30
 
 TABLES = {"train": QUESTIONS_TRAIN, "dev": QUESTIONS_DEV, "test": QUESTIONS_TEST}
 EXPORTS = {"train": LOCALRQA_TRAIN, "dev": LOCALRQA_DEV, "test": LOCALRQA_TEST}
@@ -64,6 +73,12 @@ class GenerateQaParams(Section):
     """Rules: questions kept of one document."""
     max_per_passage: PositiveInt | None = None
     """Rules: questions kept with the same first gold passage; no such cap where it is not given."""
+    filters: tuple[str, ...]
+    """What every question has to pass, whoever made it; see docs/question_filters.md."""
+    leaks: Literal["drop", "stop", "report"]
+    """What becomes of dev and test questions that training gives away."""
+    human: tuple[Watched, ...] = ()
+    """Questions that people wrote, JSONL or CSV under data/raw; they join whatever else there is."""
     seed: int
     """Rules: varies the wording, and the choice within the caps. The model's, too."""
 
@@ -87,11 +102,16 @@ def main(params: GenerateQaParams, root: Path = Path()) -> None:
         examples, drops = generate(documents, passages, params.max_per_document, params.max_per_passage, params.seed)
     else:
         examples, drops = _import(params.files, Corpus(documents, passages), root)
-        log.info("%d clusters of documents have questions in several splits", straddling_clusters(examples))
-    if params.files is None:
-        examples, given_away = without_copies(examples, passages, {d.doc_id: d.split for d in documents})
-        drops += given_away
+    for file in params.human:
+        found, left_out = _by_people(file, documents, Corpus(documents, passages), root)
+        examples, drops = examples + found, drops + left_out
+    vetted = vetting.vet(examples, documents, passages, params.filters, drop_leaks=params.leaks == "drop")
+    examples, drops = vetted.examples, drops + vetted.drops
+    if params.leaks == "stop" and not vetted.clean:
+        raise DataError("\n".join(["generate_qa.leaks: questions of dev or test leak from train:", *vetted.lines]))
     refuse_empty(SPLITS, examples, documents)
+    if (dev := sum(q.split == "dev" for q in examples)) < FEW:
+        log.warning("only %d dev questions: what is chosen on them is chosen by chance; add documents", dev)
     by_id = {document.doc_id: document for document in documents}
     pieces = {passage.passage_id: passage for passage in passages}
     for split in SPLITS:
@@ -101,7 +121,22 @@ def main(params: GenerateQaParams, root: Path = Path()) -> None:
     io.write_table(drops, Drop, root / QUESTION_DROPS)
     summary = counts(examples, drops)
     io.write_json(summary, root / QUESTION_COUNTS)
+    io.write_json(vetted.audit, root / QUESTION_AUDIT)
+    hold(root / QUESTIONS, "questions", root / QUESTIONS_CONTRACT)
     log.info("%(candidates)d candidates: %(train)d train, %(dev)d dev, %(test)d test; dropped %(dropped)s", summary)
+
+
+def _by_people(
+    file: str, documents: Sequence[Document], corpus: Corpus, root: Path
+) -> tuple[list[QAExample], list[Drop]]:
+    rows, drops = human_questions(root / file, documents)
+    examples: list[QAExample] = []
+    for split, found in rows.items():
+        asked, left_out = import_questions(found, file, split, corpus)
+        examples += [replace(q, kind="human") for q in asked]
+        drops += left_out
+    log.info("%s: %d questions by people, %d dropped", file, len(examples), len(drops))
+    return examples, drops
 
 
 def _import(files: ImportFiles, corpus: Corpus, root: Path) -> tuple[list[QAExample], list[Drop]]:

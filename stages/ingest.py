@@ -5,12 +5,14 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from ragline import io
-from ragline.artifacts import DOCUMENTS, INGEST_COUNTS, INGEST_DROPS, OUTPUTS, RAW
+from ragline.artifacts import DOCUMENTS, DOCUMENTS_CONTRACT, INGEST_COUNTS, INGEST_DROPS, OUTPUTS, RAW
+from ragline.contracts.gate import hold
 from ragline.corpus import assemble
 from ragline.corpus.files import read_files
+from ragline.corpus.hf_dataset import read_dataset
 from ragline.corpus.jsonl import read_documents
 from ragline.corpus.python_api import read_package
 from ragline.runtime.params import Section, Watched
@@ -23,6 +25,9 @@ READS = (RAW,)
 WRITES = OUTPUTS["ingest"]
 
 
+FORMATS = tuple(f"**/*.{suffix}" for suffix in "md rst txt html htm pdf docx pptx xlsx csv tsv ipynb".split())
+
+
 class PythonApi(Section):
     """The docstrings of an installed package."""
 
@@ -32,13 +37,17 @@ class PythonApi(Section):
 
 
 class Files(Section):
-    """Markdown and text files under a folder."""
+    """Files under a folder: Markdown, rst, text, HTML, PDF, Office, tables, notebooks."""
 
     kind: Literal["files"]
     path: Watched
     """A folder under data/raw."""
-    include: Annotated[tuple[str, ...], Field(min_length=1)] = ("**/*.md", "**/*.txt")
+    include: Annotated[tuple[str, ...], Field(min_length=1)] = FORMATS
     """Glob patterns relative to the folder."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Whether a file that cannot be read stops the stage, or is dropped with the reason."""
+    max_megabytes: PositiveFloat = 50
+    """A larger file counts as one that cannot be read."""
 
 
 class Jsonl(Section):
@@ -47,6 +56,18 @@ class Jsonl(Section):
     kind: Literal["jsonl"]
     path: Watched
     """A file under data/raw. Keys of a line: text, id?, title?, source?"""
+
+
+class Dataset(Section):
+    """A Hugging Face dataset saved on disk."""
+
+    kind: Literal["dataset"]
+    path: Watched
+    """A folder under data/raw that `save_to_disk` wrote."""
+    text: str = "text"
+    """Columns."""
+    title: str | None = None
+    id: str | None = None
 
 
 class Shares(Section):
@@ -63,7 +84,7 @@ class Shares(Section):
         return self
 
 
-Source = Annotated[PythonApi | Files | Jsonl, Field(discriminator="kind")]
+Source = Annotated[PythonApi | Files | Jsonl | Dataset, Field(discriminator="kind")]
 
 
 class IngestParams(Section):
@@ -94,17 +115,20 @@ def main(params: IngestParams, root: Path = Path()) -> None:
     io.write_table(corpus, Document, root / DOCUMENTS)
     io.write_table(sorted(drops, key=lambda d: (d.item, d.reason, d.detail)), Drop, root / INGEST_DROPS)
     io.write_json(counts, root / INGEST_COUNTS)
+    hold(root / DOCUMENTS, "documents", root / DOCUMENTS_CONTRACT)
     log.info("%d documents, %d characters, %d clusters", *(counts[k] for k in ("documents", "characters", "clusters")))
 
 
-def _read(source: PythonApi | Files | Jsonl, root: Path) -> tuple[list[Document], list[Drop]]:
+def _read(source: PythonApi | Files | Jsonl | Dataset, root: Path) -> tuple[list[Document], list[Drop]]:
     match source:
         case PythonApi():
             return read_package(source.package)
         case Files():
-            return read_files(source.path, source.include, root)
+            return read_files(source.path, source.include, root, source.on_error, source.max_megabytes)
         case Jsonl():
             return read_documents(source.path, root)
+        case Dataset():
+            return read_dataset(source.path, source.text, source.title, source.id, root)
 
 
 if __name__ == "__main__":

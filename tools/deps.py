@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 
+READ_BY_CODE = ("templates", "suites", "prompts")
+"""Folders beside a module that it reads."""
 NOT_DEPS = ("ragline/errors.py", "ragline/artifacts.py", "ragline/progress.py", "ragline/runtime/")
 """They report, name files or read settings; an output changes only when dvc.yaml or params.yaml change with them."""
 
@@ -56,11 +58,11 @@ def closure(path: Path, root: Path = ROOT) -> set[Path]:
 
 
 def code_deps(stage: str, root: Path = ROOT) -> list[str]:
-    """The code that decides a stage's outputs: its own file first, then modules and their templates by name."""
+    """The code that decides a stage's outputs: its own file first, then modules and the files they read, by name."""
     own = root / "stages" / f"{stage}.py"
     modules = {path for path in closure(own, root) - {own} if path.name != "__init__.py"}
-    templates = {file for path in modules for file in (path.parent / "templates").glob("*")}
-    names = (path.relative_to(root).as_posix() for path in modules | templates)
+    read = {file for path in modules for folder in READ_BY_CODE for file in (path.parent / folder).glob("*.*")}
+    names = (path.relative_to(root).as_posix() for path in modules | read)
     return [f"stages/{stage}.py", *sorted(name for name in names if not name.startswith(NOT_DEPS))]
 
 

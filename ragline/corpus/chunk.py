@@ -1,5 +1,6 @@
 """Cut documents into passages: by structure first, by tokens where a section is too long."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,6 +94,7 @@ def chunk(document: Document, chunker: Chunker) -> list[Passage]:
             end=piece.span.end,
             tokens=piece.tokens,
             cluster=document.cluster,
+            page=bisect_right(document.page_starts, piece.span.start),
         )
         for ordinal, piece in enumerate(pieces)
     ]

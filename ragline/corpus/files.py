@@ -1,50 +1,93 @@
-"""Markdown and plain-text files under a folder."""
+"""Files of any usual format under a folder."""
 
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from ragline.corpus.sections import headings
-from ragline.errors import ConfigError, DataError
+from ragline.artifacts import RAW
+from ragline.corpus.format_markdown import Loaded
+from ragline.corpus.format_text import LEAVE_OUT
+from ragline.corpus.formats import HEAVY, load
+from ragline.errors import ConfigError, DataError, ServiceError
 from ragline.types import Document, Drop
 
-MARKDOWN = (".md", ".markdown")
+MANY_HEAVY_FILES = 64
+"""With more of them than this, starting other processes (about a second) pays."""
 
 
-def read_files(path: str, include: Sequence[str], root: Path = Path()) -> tuple[list[Document], list[Drop]]:
-    """Read every file under `path` that a pattern matches.
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    name: str
+    """Path relative to the source's folder."""
+    source: str
 
-    Line ends become `\\n` and a byte-order mark is taken off, so that offsets count what a reader sees.
+
+Outcome = Document | Drop
+
+
+def read_files(
+    path: str,
+    include: Sequence[str],
+    root: Path = Path(),
+    on_error: Literal["stop", "skip"] = "stop",
+    max_megabytes: float = 50,
+) -> tuple[list[Document], list[Drop]]:
+    """Read every file under `path` that a pattern matches, in the format of its suffix (see `formats.load`).
+
+    Line ends become `\\n` and a byte-order mark is taken off, so that offsets count what a reader sees. Many
+    PDF, Office and HTML files are read by as many processes as there are cores; the result is the same.
 
     Args:
         path: a folder, absolute or relative to `root`.
         include: glob patterns relative to the folder, e.g. `**/*.md`.
+        on_error: whether a file that cannot be read stops the reading or becomes a drop.
+        max_megabytes: a larger file counts as one that cannot be read.
 
     Returns:
-        documents: sorted by doc_id, the posix path relative to the folder; the title is a Markdown
-            file's first heading, otherwise the file's name.
-        drops: files without text, and files in hidden folders.
+        documents: sorted by doc_id, the posix path relative to the folder.
+        drops: files without text, files in hidden folders, and with `skip` the unreadable ones with the reason.
 
     Raises:
-        ConfigError: the folder is missing, is none, or may not be read.
-        DataError: a file is binary or not UTF-8; names the byte.
+        ConfigError: the folder is missing, is none, holds a linked folder, or may not be read; with `stop`, a file may
+            not be read.
+        DataError: with `stop`, the first file that cannot be read.
+        ServiceError: a reading process was killed, as when memory runs out.
     """
     folder = root / path
     if not folder.is_dir():
         raise ConfigError(f"{path}: expected a folder, got {_kind(folder)}; mend ingest.sources in params.yaml")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError(f"{path}: may not be read; grant access or mend ingest.sources in params.yaml")
-    documents, drops = [], []
+    for linked in sorted(place for place in (folder, *folder.rglob("*")) if place.is_symlink() and place.is_dir()):
+        if linked.relative_to(root) != RAW:
+            raise ConfigError(
+                f"{linked.relative_to(root)}: expected a folder, got a link to one, where DVC sees no change; copy it "
+                f"there, or make {RAW} itself the link"
+            )
+    files: list[_File] = []
+    outcomes: list[Outcome] = []
     for file in _matching(folder, include):
         name = file.relative_to(folder).as_posix()
         source = (Path(path) / name).as_posix()
         if any(part.startswith(".") for part in name.split("/")):
-            drops.append(Drop("ingest", source, "hidden file"))
-        elif (text := _text(file, source)).strip():
-            documents.append(_document(name, source, text))
+            outcomes.append(Drop("ingest", source, "hidden file"))
         else:
-            drops.append(Drop("ingest", source, "empty"))
-    return sorted(documents, key=lambda d: d.doc_id), drops
+            files.append(_File(file, name, source))
+    heavy = sum(file.path.suffix.lower() in HEAVY for file in files)
+    workers = os.cpu_count() or 1
+    if heavy > MANY_HEAVY_FILES and workers > 1:
+        outcomes += _in_processes(files, on_error, max_megabytes, workers)
+    else:
+        outcomes += [_read(file, on_error, max_megabytes) for file in files]
+    documents = [outcome for outcome in outcomes if isinstance(outcome, Document)]
+    return sorted(documents, key=lambda d: d.doc_id), [outcome for outcome in outcomes if isinstance(outcome, Drop)]
 
 
 def _matching(folder: Path, include: Sequence[str]) -> list[Path]:
@@ -56,36 +99,63 @@ def _matching(folder: Path, include: Sequence[str]) -> list[Path]:
         ) from None
 
 
-def _document(doc_id: str, source: str, text: str) -> Document:
-    file_name = doc_id.rsplit("/", 1)[-1]
-    if not doc_id.lower().endswith(MARKDOWN):
-        return Document(doc_id, source, file_name, text, "text")
-    title = next((heading.title for heading in headings(text, "markdown") if heading.title), file_name)
-    return Document(doc_id, source, title, text, "markdown")
-
-
-def _text(file: Path, shown: str) -> str:
+def _in_processes(
+    files: Sequence[_File], on_error: Literal["stop", "skip"], max_megabytes: float, workers: int
+) -> Iterator[Outcome]:
+    """Outcomes in the order of the files; only a few files are in flight, so that memory stays flat."""
+    # a forked child would inherit the locks of the parent's threads (torch, Arrow) as they stand
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    flying: deque[tuple[_File, Future[Outcome]]] = deque()
     try:
-        content = file.read_bytes()
+        for file in files:
+            flying.append((file, pool.submit(_read, file, on_error, max_megabytes)))
+            if len(flying) >= 4 * workers:
+                yield flying.popleft()[1].result()
+        while flying:
+            yield flying.popleft()[1].result()
+    except BrokenProcessPool:
+        suspects = ", ".join(file.source for file, _ in list(flying)[: workers + 1])
+        raise ServiceError(
+            f"ingest: a process that reads files was killed near {suspects}; free memory, lower max_megabytes "
+            f"{LEAVE_OUT}"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(file: _File, on_error: Literal["stop", "skip"], max_megabytes: float) -> Outcome:
+    try:
+        content = _content(file, max_megabytes)
+        if not content.strip():
+            return Drop("ingest", file.source, "empty")
+        return _document(file, load(content, file.path.name, file.source))
+    except (ConfigError, DataError) as error:
+        if on_error == "stop":
+            raise
+        return Drop("ingest", file.source, "unreadable", str(error))
+
+
+def _document(file: _File, loaded: Loaded) -> Outcome:
+    if not loaded.text.strip():
+        pages = len(loaded.page_starts)
+        return Drop("ingest", file.source, "empty", f"{pages} pages without text; scans need OCR" if pages else "")
+    title = loaded.title.encode("utf-8", "replace").decode("utf-8")
+    return Document(file.name, file.source, title, loaded.text, loaded.format, page_starts=loaded.page_starts)
+
+
+def _content(file: _File, max_megabytes: float) -> bytes:
+    try:
+        size = file.path.stat().st_size
+        if size > max_megabytes * 1e6:
+            raise DataError(
+                f"{file.source}: expected at most {max_megabytes:g} MB, got {size / 1e6:.1f} MB; "
+                f"split it, raise max_megabytes {LEAVE_OUT}"
+            )
+        return file.path.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"{shown}: cannot be read: {error.strerror}; grant access or narrow `include` in params.yaml"
+            f"{file.source}: cannot be read: {error.strerror}; grant access or narrow `include` in params.yaml"
         ) from None
-    if (at := content.find(b"\0")) >= 0:
-        raise DataError(
-            f"{shown}: byte {at}: expected UTF-8 text, got binary (a NUL byte); "
-            "convert the file or leave it out with `include` in params.yaml"
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # offsets count from after the byte-order mark, where there is one
-        start = error.start + (len(content) - len(error.object))
-        raise DataError(
-            f"{shown}: byte {start}: expected UTF-8 text, got {content[start : start + 4]!r}; "
-            "convert the file to UTF-8 or leave it out with `include` in params.yaml"
-        ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _kind(path: Path) -> str:

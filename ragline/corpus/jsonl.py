@@ -1,7 +1,7 @@
 """Documents from a JSONL file, one object a line."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ragline.errors import ConfigError, DataError
 from ragline.io import read_jsonl
@@ -9,11 +9,11 @@ from ragline.types import Document, Drop
 
 
 def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list[Drop]]:
-    """Read `text` (required) and `id`, `title`, `source` (optional) of each line; other keys are passed over.
+    """Read `text` (required) and `id`, `title`, `source`, `format` (optional) of each line; other keys are passed over.
 
     Returns:
         documents: sorted by doc_id, which is `id` or `file name:line`; the title defaults to the id,
-            the source to `path:line`.
+            the source to `path:line`, the format to `text`; `markdown` is the other one.
         drops: lines whose text is blank.
 
     Raises:
@@ -39,10 +39,20 @@ def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list
                 source=_string(row, "source", place, place),
                 title=_string(row, "title", doc_id, place),
                 text=_string(row, "text", "", place),
-                format="text",
+                format=_format(row, place),
             )
         )
     return sorted(documents, key=lambda d: d.doc_id), drops
+
+
+def _format(row: dict[str, Any], place: str) -> Literal["text", "markdown"]:
+    match row.get("format", "text"):
+        case "text":
+            return "text"
+        case "markdown":
+            return "markdown"
+        case other:
+            raise DataError(f"{place}: 'format': expected 'text' or 'markdown', got {other!r:.60}; mend that line")
 
 
 def _string(row: dict[str, Any], key: str, default: str, place: str) -> str:

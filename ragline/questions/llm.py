@@ -293,7 +293,7 @@ def example(item: Item, question: str, history: tuple[str, ...], found: _Answer,
         return Drop("generate_qa", item.name, reason, question)
     if unanswerable:
         return QAExample(
-            name, question, (), first.doc_id, first.start, first.start, (), item.kind, split, first.cluster, False
+            name, question, (), first.doc_id, first.start, first.end, (), item.kind, split, first.cluster, False
         )
     for passage in item.passages:
         if span := locate(found.evidence, passage.text):

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Router
 
 from ragline import inference, repro
 from ragline.builtin import model_folder
-from ragline.errors import ModelError
+from ragline.errors import ConfigError, ModelError
 from ragline.io import Vectors, digest, read_vectors, whole_folder, write_vectors
 from ragline.progress import track
 from ragline.types import Passage
@@ -100,6 +100,21 @@ def fingerprint(model: SentenceTransformer) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         parts += [name, str(tensor.dtype), tensor.detach().cpu().contiguous().numpy().tobytes()]
     return digest(*parts)
+
+
+def check_lengths(encoder: Encoder, passages: Sequence[Passage]) -> None:
+    """Make sure that the encoder reads every passage to its end; a long title before it may still cost a few words.
+
+    Raises:
+        ConfigError: a passage alone is longer than what the encoder reads.
+    """
+    limit = int(encoder.passages.max_seq_length or 0) - 2  # the marks at both ends
+    longest = max((p.tokens for p in passages), default=0)
+    if 0 < limit < longest:
+        raise ConfigError(
+            f"chunk.max_tokens: expected at most {limit}, what the encoder reads of a passage, got passages of up to "
+            f"{longest} tokens; lower it in params.yaml"
+        )
 
 
 def encode_questions(encoder: Encoder, questions: Sequence[str]) -> Vectors:

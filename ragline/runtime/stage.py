@@ -18,9 +18,14 @@ log = logging.getLogger("ragline")
 
 def configure_logging() -> None:
     """Short lines on stderr; other libraries speak only when something is wrong."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ragline").setLevel(logging.INFO)
-    logging.getLogger("__main__").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or _ours(record.name))
+
+
+def _ours(logger: str) -> bool:
+    """Some libraries turn up their own loggers, so levels alone do not keep them quiet."""
+    return logger == "__main__" or logger.partition(".")[0] in ("ragline", "stages")
 
 
 def run_stage(name: str, main: Callable[[S], None], schema: type[S], section: str = "") -> None:

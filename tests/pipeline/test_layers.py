@@ -11,7 +11,14 @@ from tools.deps import closure, imported_names, module_file
 NOUNS = {"ragline.errors", "ragline.types", "ragline.spans", "ragline.artifacts", "ragline.progress"}
 FILES_AND_SEEDS = NOUNS | {"ragline.io", "ragline.repro", "ragline.text"}
 MODELS = FILES_AND_SEEDS | {"ragline.builtin", "ragline.inference", "ragline.llm", "ragline.training"}
-IDEAS = {"ragline.corpus", "ragline.questions", "ragline.retrieval", "ragline.generation", "ragline.evaluation"}
+IDEAS = {
+    "ragline.contracts",
+    "ragline.corpus",
+    "ragline.questions",
+    "ragline.retrieval",
+    "ragline.generation",
+    "ragline.evaluation",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "ragline.errors": set(),
@@ -27,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.training": FILES_AND_SEEDS,
     "ragline.llm": FILES_AND_SEEDS,
     # The ideas never meet each other: what one needs of another comes in as an argument.
+    "ragline.contracts": FILES_AND_SEEDS,
     "ragline.corpus": MODELS,
     "ragline.questions": MODELS,
     "ragline.retrieval": MODELS,
@@ -37,17 +45,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.assessment": MODELS | IDEAS | {"ragline.qa"},
     "ragline.qa": MODELS | IDEAS,
     "ragline.authoring": MODELS | IDEAS | {"ragline.runtime"},
+    "ragline.vetting": MODELS | IDEAS,
     "ragline.runtime": {"ragline.errors", "ragline.artifacts"},
     "ragline.cli": {"ragline"},
     "stages": {"ragline"},
     "flows": {"ragline.errors", "ragline.runtime"},
-    "tools": {"ragline.artifacts"},
+    "tools": {"ragline"},
 }
 """A layer may import itself and what is listed; everything else in the project is out of bounds."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
     "bm25s": ("ragline.retrieval",),
-    "datasketch": ("ragline.corpus",),
+    "datasketch": ("ragline.corpus", "ragline.evaluation"),
     "dvc": ("flows",),
     "faiss": ("ragline.retrieval",),
     "jinja2": ("ragline.reporting",),
@@ -66,7 +75,11 @@ OWNERS: dict[str, tuple[str, ...]] = {
 }
 """Libraries that only one place may import."""
 
-TYPES_ONLY = {("ragline.assessment", "bm25s"), ("ragline.assessment", "faiss")}
+TYPES_ONLY = {
+    ("ragline.assessment", "bm25s"),
+    ("ragline.assessment", "faiss"),
+    ("stages.train_retriever", "sentence_transformers"),
+}
 """Modules that name a library's types in signatures, without using it."""
 
 FILES = [path for top in ("ragline", "stages", "flows", "tools") for path in sorted((ROOT / top).rglob("*.py"))]

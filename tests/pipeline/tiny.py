@@ -54,7 +54,7 @@ ingest:
   splits: {train: 0.6, dev: 0.2, test: 0.2}
   seed: 13
 chunk: {max_tokens: 64, overlap_tokens: 8, tokenizer: "builtin:minilm"}
-generate_qa: {method: rules, max_per_document: 2, seed: 13}
+generate_qa: {method: rules, max_per_document: 2, seed: 13, filters: [schema, grounding], leaks: drop}
 build_index: {ann: flat}
 train_retriever:
   base_model: builtin:minilm

@@ -242,3 +242,11 @@ def test_counts():
         "tokens_max": 5,
         "passages_per_document_mean": 1.5,
     }
+
+
+def test_a_passage_knows_the_page_it_begins_on(tmp_path):
+    text = f"{words(8)}\n\n{words(8)}\n\n{words(8)}"
+    starts = (0, text.index("\n\n") + 2, len(text))  # the third page is empty
+    paged = Document("d", "d.pdf", "d", text, "text", page_starts=starts)
+    assert [(p.start, p.page) for p in chunk(paged, by_word(tmp_path, 8))] == [(0, 1), (17, 2), (34, 2)]
+    assert {p.page for p in chunk(Document("d", "d.txt", "d", text, "text"), by_word(tmp_path, 8))} == {0}

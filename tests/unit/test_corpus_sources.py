@@ -101,13 +101,13 @@ def test_jsonl_defaults_and_keys(tmp_path: Path):
         tmp_path / "docs.jsonl",
         {"text": "second", "id": "z", "title": "Zed", "source": "https://example.org/z", "extra": 1},
         "",
-        {"text": "first"},
+        {"text": "first", "format": "markdown"},
         {"text": " \n"},
     )
     documents, drops = read_documents("docs.jsonl", tmp_path)
 
     assert documents == [
-        Document("docs.jsonl:3", "docs.jsonl:3", "docs.jsonl:3", "first", "text"),
+        Document("docs.jsonl:3", "docs.jsonl:3", "docs.jsonl:3", "first", "markdown"),
         Document("z", "https://example.org/z", "Zed", "second", "text"),
     ]
     assert drops == [Drop("ingest", "docs.jsonl:4", "empty")]
@@ -121,6 +121,7 @@ def test_jsonl_defaults_and_keys(tmp_path: Path):
         ({"body": "x", "id": "1"}, r"docs\.jsonl:2: expected the key 'text', got \['body', 'id'\]; add it"),
         ({"text": 3}, r"docs\.jsonl:2: 'text': expected a non-empty string, got 3; mend that line"),
         ({"text": None}, r"docs\.jsonl:2: 'text': expected a non-empty string, got None"),
+        ({"text": "x", "format": "pdf"}, r"docs\.jsonl:2: 'format': expected 'text' or 'markdown', got 'pdf'"),
         ({"text": "x", "id": 7}, r"docs\.jsonl:2: 'id': expected a non-empty string, got 7"),
         ({"text": "x", "title": ""}, r"docs\.jsonl:2: 'title': expected a non-empty string, got ''"),
     ],
@@ -134,3 +135,18 @@ def test_bad_line_stops_with_its_place(tmp_path: Path, line: object, message: st
 def test_missing_jsonl(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"docs\.jsonl: no such file; mend ingest\.sources"):
         read_documents("docs.jsonl", tmp_path)
+
+
+def test_a_linked_folder_is_refused_as_dvc_sees_no_change_in_it(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.md").write_text("# A")
+    raw = tmp_path / "data" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "linked").symlink_to(tmp_path / "elsewhere")
+    for path in ("data/raw", "data/raw/linked"):
+        with pytest.raises(ConfigError, match=r"data/raw/linked: expected a folder, got a link to one, .*; copy it"):
+            read_files(path, EVERY, tmp_path)
+    (raw / "linked").unlink()
+    raw.rmdir()
+    raw.symlink_to(tmp_path / "elsewhere")
+    assert [d.title for d in read_files("data/raw", EVERY, tmp_path)[0]] == ["A"]

@@ -1,10 +1,14 @@
 """Two sides of an encoder are saved and loaded as one model, and an index belongs to the passages' side."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from ragline.errors import ConfigError
 from ragline.retrieval import encoder
+from tests.fixtures.small import passage
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +47,12 @@ def test_one_side_survives_saving(base, tmp_path):
     encoder.save(base, tmp_path / "models" / "mine")
     found = encoder.load("models/mine", tmp_path)
     assert found.fingerprint == base.fingerprint and found.questions is found.passages
+
+
+def test_passages_that_the_encoder_cannot_read_to_their_end_are_refused(base):
+    encoder.check_lengths(base, [replace(passage("a#0000"), tokens=254)])
+    with pytest.raises(ConfigError, match=r"chunk\.max_tokens: expected at most 254, .*, got passages of up to 255"):
+        encoder.check_lengths(base, [replace(passage("a#0000"), tokens=255)])
 
 
 def test_order_and_length_of_a_batch_change_no_vector(base):

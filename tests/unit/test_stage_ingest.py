@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ragline import io
-from ragline.artifacts import DOCUMENTS, INGEST_COUNTS, INGEST_DROPS, OUTPUTS, RAW
+from ragline.artifacts import DOCUMENTS, DOCUMENTS_CONTRACT, INGEST_COUNTS, INGEST_DROPS, OUTPUTS, RAW
 from ragline.errors import ConfigError, DataError
 from ragline.runtime.params import load_section
 from ragline.types import Document, Drop
@@ -42,7 +42,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_writes_what_it_says():
-    assert WRITES == OUTPUTS["ingest"] == (DOCUMENTS, INGEST_DROPS, INGEST_COUNTS)
+    assert WRITES == OUTPUTS["ingest"] == (DOCUMENTS, INGEST_DROPS, INGEST_COUNTS, DOCUMENTS_CONTRACT)
     assert READS == (RAW,)
 
 

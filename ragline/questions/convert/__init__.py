@@ -1,0 +1,1 @@
+"""Question sets in the field's formats, to and from."""

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="what training questions give away of the others; exit 1 if anything")
     for split in ("train", "dev", "test"):
         audit.add_argument(f"--{split}", type=Path, help="LocalRQA's JSONL instead of the pipeline's own questions")
+    audit.add_argument("--encoder", action="store_true", help="compare questions by their vectors, too (slower)")
     audit.add_argument("--json", type=Path, help="write the figures there, too")
     audit.set_defaults(run=_audit)
     convert = commands.add_parser("convert", help="question sets from one format into another")
@@ -157,7 +158,13 @@ def _audit(options: Any) -> list[str]:
         examples = [q for table in tables for q in io.read_table(QAExample, io.require(table, options.root))]
         passages = {p.passage_id: p for p in io.iter_table(Passage, io.require(PASSAGES, options.root))}
         items = leaks.items_of_examples(examples, passages)
-    report = leaks.audit(items)
+    encode = None
+    if options.encoder:
+        from ragline.retrieval import encoder
+
+        model = encoder.load("builtin:minilm", options.root)
+        encode = lambda texts: encoder.encode_questions(model, texts)  # noqa: E731
+    report = leaks.audit(items, encode=encode)
     if options.json:
         io.write_json(report.as_dict(), options.json)
     if not report.clean:

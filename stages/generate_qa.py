@@ -77,7 +77,7 @@ class GenerateQaParams(Section):
     """What every question has to pass, whoever made it; see docs/question_filters.md."""
     leaks: Literal["drop", "stop", "report"]
     """What becomes of dev and test questions that training gives away."""
-    human: tuple[Watched, ...] = ()
+    human: tuple[Watched, ...] | None = None
     """Questions that people wrote, JSONL or CSV under data/raw; they join whatever else there is."""
     seed: int
     """Rules: varies the wording, and the choice within the caps. The model's, too."""
@@ -102,7 +102,7 @@ def main(params: GenerateQaParams, root: Path = Path()) -> None:
         examples, drops = generate(documents, passages, params.max_per_document, params.max_per_passage, params.seed)
     else:
         examples, drops = _import(params.files, Corpus(documents, passages), root)
-    for file in params.human:
+    for file in params.human or ():
         found, left_out = _by_people(file, documents, Corpus(documents, passages), root)
         examples, drops = examples + found, drops + left_out
     vetted = vetting.vet(examples, documents, passages, params.filters, drop_leaks=params.leaks == "drop")

@@ -36,6 +36,10 @@ _FILE = "file"
 _EXAMPLES = 3
 
 
+class BrokenContract(DataError):
+    """A table that breaks a critical expectation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row that breaks an expectation."""
@@ -258,7 +262,7 @@ def enforce(
     """`check`, then write the verdict as a page and, beside it, as JSON, and stop where a critical one is broken.
 
     Raises:
-        DataError: a critical expectation is broken; a line for each. Page and JSON are written before.
+        BrokenContract: a critical expectation is broken; a line for each. Page and JSON are written before.
         MissingArtifact, ConfigError: as `check`.
     """
     verdict = check(table, suite, beside=beside, parameters=parameters)
@@ -271,7 +275,7 @@ def enforce(
     for line in verdict.lines("warning"):
         log.warning("%s", line)
     if critical := verdict.lines("critical"):
-        raise DataError("\n".join(critical))
+        raise BrokenContract("\n".join(critical))
     log.info("%s: %d rows meet the contract", table, verdict.rows)
     return verdict
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ragline.contracts.check import enforce
-from ragline.errors import DataError
+from ragline.contracts.check import BrokenContract, enforce
 
 
 def hold(table: Path, suite: str, page_path: Path, *, parameters: Mapping[str, float] | None = None) -> None:
@@ -13,11 +12,11 @@ def hold(table: Path, suite: str, page_path: Path, *, parameters: Mapping[str, f
     The page that says why stays.
 
     Raises:
-        DataError: a line for each critical expectation that is broken.
+        BrokenContract: a line for each critical expectation that is broken.
     """
     try:
         enforce(table, suite, page_path, parameters=parameters)
-    except DataError:
+    except BrokenContract:
         for file in sorted(table.glob("*.parquet")) if table.is_dir() else [table]:
             file.unlink(missing_ok=True)
         raise

@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from ragline.artifacts import METRICS, OUTPUTS, REPORT, STAGES
+from ragline.artifacts import CHECKPOINTS, METRICS, OUTPUTS, REPORT, STAGES
 from ragline.runtime.locks import heal
 from tests.conftest import dvc, ran
 from tests.pipeline.tiny import file_name, write_project

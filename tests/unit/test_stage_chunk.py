@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ragline import io
-from ragline.artifacts import CHUNK_COUNTS, DOCUMENTS, OUTPUTS, PASSAGES
+from ragline.artifacts import CHUNK_COUNTS, DOCUMENTS, OUTPUTS, PASSAGES, PASSAGES_CONTRACT
 from ragline.errors import ConfigError, MissingArtifact, ModelError
 from ragline.runtime.params import load_section
 from ragline.types import Document, Passage
@@ -21,7 +21,14 @@ PARAMS = ChunkParams(max_tokens=16, overlap_tokens=4, tokenizer="builtin:minilm"
 def project(tmp_path: Path) -> Path:
     documents = [
         Document("a", "s", "a", "One short text.", "text", cluster="a"),
-        Document("b", "s", "b", "# Top\n\n" + "A sentence of five words. " * 8, "markdown", cluster="b"),
+        Document(
+            "b",
+            "s",
+            "b",
+            "# Top\n\n" + " ".join(f"Sentence {n} of five words." for n in range(8)),
+            "markdown",
+            cluster="b",
+        ),
     ]
     io.write_table(documents, Document, tmp_path / DOCUMENTS)
     return tmp_path
@@ -29,7 +36,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_reads_and_writes_what_it_says():
     assert READS == (DOCUMENTS,)
-    assert WRITES == OUTPUTS["chunk"] == (PASSAGES, CHUNK_COUNTS)
+    assert WRITES == OUTPUTS["chunk"] == (PASSAGES, CHUNK_COUNTS, PASSAGES_CONTRACT)
 
 
 def test_documents_become_passages(project: Path):

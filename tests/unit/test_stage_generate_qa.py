@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,12 @@ import pytest
 from ragline import io
 from ragline.artifacts import (
     DOCUMENTS,
+    LOCALRQA_DEV,
     LOCALRQA_TEST,
     LOCALRQA_TRAIN,
     OUTPUTS,
     PASSAGES,
+    QUESTION_AUDIT,
     QUESTION_COUNTS,
     QUESTION_DROPS,
     QUESTIONS_DEV,
@@ -81,17 +82,44 @@ def test_two_runs_give_equal_bytes(tmp_path):
     assert [(tmp_path / path).read_bytes() for path in WRITES] == first
 
 
-def test_what_was_exported_can_be_imported(tmp_path, caplog):
+def test_what_was_exported_can_be_imported(tmp_path):
     write(tmp_path)
     main(RULES, tmp_path)
-    ruled = io.read_table(QAExample, tmp_path / QUESTIONS_TRAIN)
+    tables = (QUESTIONS_TRAIN, QUESTIONS_DEV, QUESTIONS_TEST)
+    ruled = [io.read_table(QAExample, tmp_path / table) for table in tables]
+    exports = dict(zip(SPLITS, (LOCALRQA_TRAIN, LOCALRQA_DEV, LOCALRQA_TEST), strict=True))
+    for split, path in exports.items():
+        (tmp_path / path).rename(tmp_path / f"data/raw/{split}.jsonl")
+    main(importing(**{split: [f"data/raw/{split}.jsonl"] for split in SPLITS}), tmp_path)
+    again = [io.read_table(QAExample, tmp_path / table) for table in tables]
+    assert again == [[dataclasses.replace(example, kind="imported") for example in rows] for rows in ruled]
+
+
+def test_one_question_in_two_splits_is_refused_and_leaves_no_table(tmp_path):
+    write(tmp_path)
+    main(RULES, tmp_path)
     (tmp_path / LOCALRQA_TRAIN).rename(tmp_path / "data/raw/mine.jsonl")
-    with caplog.at_level(logging.INFO):
-        files = ["data/raw/mine.jsonl"]
+    files = ["data/raw/mine.jsonl"]
+    with pytest.raises(DataError, match=r"question: expected a question in one split only, got 3 of 3 rows otherwise"):
         main(importing(train=files, dev=files, test=files), tmp_path)
-    again = io.read_table(QAExample, tmp_path / QUESTIONS_TRAIN)
-    assert again == [dataclasses.replace(example, kind="imported") for example in ruled]
-    assert [e.split for e in io.read_table(QAExample, tmp_path / QUESTIONS_DEV)] == ["dev"]
+    assert not (tmp_path / QUESTIONS_TRAIN).exists()
+
+
+def test_leaks_stop_or_are_dropped_as_the_param_says(tmp_path):
+    write(tmp_path)
+    shared = [("train", "q1", "How are tables joined?"), ("test", "q2", "Which way can tables be joined?")]
+    for split, name, asked in [*shared, ("dev", "q3", "What is too large a number?")]:
+        doc = 0 if split != "dev" else 1
+        gold = {"page_content": TEXTS[doc], "metadata": {"source": f"lib.tool{doc}", "title": ""}}
+        row = {"id": name, "question": asked, "gold_docs": [gold], "gold_answer": "Join columns by key."}
+        (tmp_path / f"data/raw/{split}.jsonl").write_text(json.dumps(row) + "\n")
+    params = importing(**{split: [f"data/raw/{split}.jsonl"] for split in SPLITS})
+    with pytest.raises(DataError, match=r"(?s)generate_qa.leaks: questions .* leak from train:.*LEAK +1 100.0%"):
+        main(params.model_copy(update={"leaks": "stop"}), tmp_path)
+    main(params, tmp_path)  # reports
+    assert json.loads((tmp_path / QUESTION_AUDIT).read_text())["clean"] is False
+    with pytest.raises(DataError, match="split test: expected questions, got none"):
+        main(params.model_copy(update={"leaks": "drop"}), tmp_path)  # the only test question is given away
 
 
 def test_a_split_without_a_question_stops_the_stage_before_it_writes(tmp_path):
@@ -123,29 +151,35 @@ def test_needs_documents_and_passages(tmp_path, missing):
     [
         ("method: rules", r"generate_qa.max_per_document: Field required.*generate_qa.seed: Field required"),
         (
-            "method: import, max_per_document: 2, filters: [], leaks: drop, seed: 1",
+            "method: import, max_per_document: 2, REST",
             r"expected `import: {train: \[...\].*with `method: import` only",
         ),
-        ("method: import, import: {}, max_per_document: 2, filters: [], leaks: drop, seed: 1", r"expected `import: "),
-        ("method: rules, import: {train: [data/raw/a]}, max_per_document: 2, filters: [], leaks: drop, seed: 1", r"expected `import: "),
+        ("method: import, import: {}, max_per_document: 2, REST", r"expected `import: "),
         (
-            "method: llama, max_per_document: 2, filters: [], leaks: drop, seed: 1",
+            "method: rules, import: {train: [data/raw/a]}, max_per_document: 2, REST",
+            r"expected `import: ",
+        ),
+        (
+            "method: llama, max_per_document: 2, REST",
             r"generate_qa.method: Input should be 'rules', 'llm' or 'import', got 'llama'",
         ),
-        ("method: rules, max_per_document: 0, filters: [], leaks: drop, seed: 1", r"generate_qa.max_per_document: .* greater than 0, got 0"),
         (
-            "method: rules, files: {}, max_per_document: 2, filters: [], leaks: drop, seed: 1",
+            "method: rules, max_per_document: 0, REST",
+            r"generate_qa.max_per_document: .* greater than 0, got 0",
+        ),
+        (
+            "method: rules, files: {}, max_per_document: 2, REST",
             r"generate_qa.files: unknown key; .* method, llm, import,",
         ),
         (
-            "method: import, import: {valid: [a]}, max_per_document: 2, filters: [], leaks: drop, seed: 1",
+            "method: import, import: {valid: [a]}, max_per_document: 2, REST",
             r"generate_qa.import.valid: Extra inputs",
         ),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, section, message):
     path = tmp_path / "params.yaml"
-    path.write_text(f"generate_qa: {{{section}}}\n")
+    path.write_text("generate_qa: {" + section.replace("REST", "filters: [], leaks: drop, seed: 1") + "}\n")
     with pytest.raises(ConfigError, match=message):
         load_section("generate_qa", GenerateQaParams, path)
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ragline.evaluation import leaks
-from ragline.questions.filter_verdict import Context, Rank
+from ragline.questions.filter_verdict import Context
 from ragline.questions.filters import run_filters
 from ragline.questions.held_out import without_copies
 from ragline.retrieval import lexical
 from ragline.types import Document, Drop, Passage, QAExample
 
-RANKED = ("round_trip", "unanswerable_verified")
 DEPTH = 20
 """Passages that a filter sees of a search."""
 
@@ -48,7 +47,7 @@ def vet(
     context = Context(
         {p.passage_id: p.encoded_text for p in passages},
         {d.doc_id: d.text for d in documents},
-        rank=_ranker(passages) if set(filters) & set(RANKED) else None,
+        rank=lambda questions: _ranked(questions, passages),
     )
     kept, drops = run_filters(examples, context, filters)
     by_id = {p.passage_id: p for p in passages}
@@ -77,10 +76,9 @@ def _audit(examples: Sequence[QAExample], passages: dict[str, Passage]) -> leaks
     return leaks.audit(leaks.items_of_examples(examples, passages))
 
 
-def _ranker(passages: Sequence[Passage]) -> Rank:
-    bm25 = lexical.build(passages)
-
-    def rank(questions: Sequence[str]) -> list[list[str]]:
-        return [[passages[row].passage_id for row, _ in hits] for hits in lexical.search(bm25, list(questions), DEPTH)]
-
-    return rank
+def _ranked(questions: Sequence[str], passages: Sequence[Passage]) -> list[list[str]]:
+    """Ids of the best passages by BM25; the index is made only where there is something to look for."""
+    if not questions:
+        return []
+    found = lexical.search(lexical.build(passages), list(questions), DEPTH)
+    return [[passages[row].passage_id for row, _ in hits] for hits in found]

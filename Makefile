@@ -47,7 +47,7 @@ check: $(VENV)/.ragline-dev ## style, types and the fast tests, about a minute
 	pytest -q -m '$(FAST)'
 
 test: $(VENV)/.ragline-dev ## every test, also those that run DVC, Prefect and a browser
-	pytest -q
+	pytest -q -n 2 --dist loadscope
 
 deps: $(VENV)/.ragline-dev ## bring the code deps in dvc.yaml in line with the imports
 	@python -m tools.deps

@@ -25,6 +25,7 @@ NEVER_IMPORTED = {
     "mypy": "a program",
     "ruff": "a program",
     "pytest-timeout": "a plugin",
+    "pytest-xdist": "a plugin",
     "pandas-stubs": "types",
     "types-pyyaml": "types",
 }

@@ -44,7 +44,7 @@ check: $(VENV)/.ragline-dev ## style, types and the fast tests, about a minute
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -q -m '$(FAST)'
+	pytest -q -n 2 --dist loadscope -m '$(FAST)'
 
 test: $(VENV)/.ragline-dev ## every test, also those that run DVC, Prefect and a browser
 	pytest -q -n 2 --dist loadscope

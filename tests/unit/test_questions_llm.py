@@ -75,6 +75,7 @@ def test_every_kind_becomes_what_it_should(serve, tmp_path):
         assert bool(q.chat_history) == (q.kind == "multi_turn")
 
 
+@pytest.mark.slow
 def test_chaos_loses_nothing_and_doubles_nothing(serve, tmp_path):
     endpoint = serve(author, faults=at_random(CHAOS))
     items, kept, drops, asks = run(tmp_path / "calls.sqlite", 60)

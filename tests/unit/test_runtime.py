@@ -247,6 +247,7 @@ def test_telemetry_is_off_unless_the_user_says_otherwise(monkeypatch):
     assert {switch: os.environ[switch] for switch in QUIET} == {**QUIET, "GX_ANALYTICS_ENABLED": "true"}
 
 
+@pytest.mark.slow
 def test_openvino_reports_to_nobody(tmp_path):
     program = (
         "import stages, openvino, torch; openvino.convert_model(torch.nn.Linear(2, 2), example_input=torch.ones(1, 2))"

@@ -179,7 +179,7 @@ async def _generate(
             f"(${caller.spent_usd:.4f} spent, {len(results)} of {len(items)} items done); {kept}: run again to go on, "
             "or raise the budget"
         )
-    if len(failed) > max_failed * len(items):
+    if len(failed) > max_failed * len(items) or len(results) + len(failed) < len(items):
         raise ServiceError(
             f"endpoint: {len(failed)} items of {len(items)} got no answer, {len(results)} did (last: "
             f"{[*failed.values()][-1]}); {kept}: run again to go on, or raise generate_qa.llm.max_failed"

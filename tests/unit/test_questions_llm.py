@@ -170,6 +170,13 @@ def test_a_few_failures_may_be_allowed(serve, tmp_path):
     assert {drop.reason for drop in drops} == {"endpoint failed"} and len(kept) + len(drops) == len(items)
 
 
+def test_an_endpoint_that_is_gone_ends_the_run_however_much_may_fail(serve, tmp_path):
+    endpoint = serve(author, faults=lambda name, times: "500")
+    with pytest.raises(ServiceError, match=r"\d items of 40 got no answer, 0 did .*: run again"):
+        run(tmp_path / "calls.sqlite", retries=1, concurrency=2, max_failed=0.9)
+    assert endpoint.asked.total() < 40
+
+
 def test_no_endpoint(monkeypatch, tmp_path):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

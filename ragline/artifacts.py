@@ -41,9 +41,11 @@ QUESTION_AUDIT = Path("reports/counts/audit.json")
 LEXICAL_INDEX = Path("data/index/lexical")
 BASE_VECTORS = Path("data/index/base/vectors.npy")
 BASE_ANN = Path("data/index/base/ann.faiss")
+BASE_ANN_SETTINGS = Path("data/index/base/ann.json")
 BASE_FINGERPRINT = Path("data/index/base/fingerprint.json")
 TUNED_VECTORS = Path("data/index/tuned/vectors.npy")
 TUNED_ANN = Path("data/index/tuned/ann.faiss")
+TUNED_ANN_SETTINGS = Path("data/index/tuned/ann.json")
 TUNED_FINGERPRINT = Path("data/index/tuned/fingerprint.json")
 
 RETRIEVER = Path("models/retriever")
@@ -88,9 +90,9 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
         QUESTION_AUDIT,
         QUESTIONS_CONTRACT,
     ),
-    "build_index": (BASE_VECTORS, BASE_ANN, BASE_FINGERPRINT, LEXICAL_INDEX),
+    "build_index": (BASE_VECTORS, BASE_ANN, BASE_ANN_SETTINGS, BASE_FINGERPRINT, LEXICAL_INDEX),
     "train_retriever": (RETRIEVER, RETRIEVER_SUMMARY, RETRIEVER_CURVE, NEGATIVES),
-    "rebuild_index": (TUNED_VECTORS, TUNED_ANN, TUNED_FINGERPRINT),
+    "rebuild_index": (TUNED_VECTORS, TUNED_ANN, TUNED_ANN_SETTINGS, TUNED_FINGERPRINT),
     "train_generator": (GENERATOR, GENERATOR_SUMMARY, GENERATOR_CURVE),
     "evaluate": (ANSWERING, RUNS, PREDICTIONS, METRICS, COMPARISONS, RECALL_CURVE),
     "report": (REPORT,),

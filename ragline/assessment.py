@@ -5,16 +5,16 @@ Stands beside `qa`: it puts retrieval, generation and evaluation together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import bm25s
-import faiss
 import numpy as np
 
 from ragline import qa
 from ragline.evaluation import answers, gate, goldset, retrieval, scorecard
 from ragline.generation import fid
-from ragline.retrieval import fuse, search
+from ragline.reading import Reading
+from ragline.retrieval import fuse, index, lexical, search
 from ragline.retrieval.encoder import Encoder
 from ragline.types import Hit, Passage, QAExample, Qrels, Run
 
@@ -34,9 +34,9 @@ class Engines:
     """Everything that can search this corpus."""
 
     passages: Sequence[Passage]
-    bm25: bm25s.BM25
-    base: tuple[Encoder, faiss.Index]
-    tuned: tuple[Encoder, faiss.Index]
+    bm25: lexical.LexicalIndex
+    base: tuple[Encoder, index.Index]
+    tuned: tuple[Encoder, index.Index]
     depth: int
     """Passages that every search brings."""
 
@@ -51,8 +51,12 @@ class Engines:
 
     def hits(self, questions: Sequence[QAExample], run: Run) -> list[list[Hit]]:
         """The best passages of a run, for the answerers."""
-        by_id = {p.passage_id: p for p in self.passages}
-        return [[Hit(by_id[p], s) for p, s in list(run[q.question_id].items())[:SHOWN]] for q in questions]
+        return [self.reading.hits(run[q.question_id], SHOWN) for q in questions]
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the answerers read around each passage."""
+        return Reading(self.passages)
 
 
 def choose(engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most: int) -> qa.Settings:
@@ -120,7 +124,7 @@ def assess(
     Answers are scored as they are written, whether or not the system would have abstained.
     """
     runs = engines.runs(questions)
-    runs["hybrid"] = fuse.convex(runs["tuned"], runs["bm25"], settings.hybrid_weight, engines.depth)
+    runs["hybrid"] = fuse.fuse(runs["tuned"], runs["bm25"], settings.hybrid_weight, engines.depth)
     answerable = [q for q in questions if q.answerable]
     gold = gate.qrels(answerable)
     scores = {system: retrieval.score(_judged(runs[system], gold), gold) for system in SYSTEMS}

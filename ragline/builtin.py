@@ -6,7 +6,15 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from ragline.errors import ModelError
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ragline.errors import ModelError, ServiceError
 from ragline.io import file_digest
 
 
@@ -32,21 +40,24 @@ BUILTIN: dict[str, Packaged] = {
 }
 """sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), 384 dimensions."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+"""Files of a hub model that are fetched: no pickles, and no second copy of the weights for another runtime."""
+_UNWANTED = ["onnx/*", "openvino/*"]
 
 
-def model_folder(name: str, root: Path = Path()) -> Path | str:
-    """What `from_pretrained` takes for a model's name in params.
+def model_folder(name: str, root: Path = Path()) -> Path:
+    """The folder of a model named in params; a hub model is downloaded once, into the hub's own cache.
 
     Args:
-        name: a key of `BUILTIN`, a folder (absolute, or relative to `root`), or a hub id `org/name`.
-
-    Returns:
-        The folder, or the hub id unchanged; a relative path that starts in an existing folder of
-        `root`, such as `models/mine`, is never taken for a hub id.
+        name: a key of `BUILTIN`, a folder (absolute, or relative to `root`), or a hub id `org/name`, best with the
+            commit, tag or branch wanted, `org/name@revision`. A relative path that starts in an existing folder of
+            `root`, such as `models/mine`, is never taken for a hub id.
 
     Raises:
-        ModelError: an unknown built-in name, an absent or altered package, or a folder without a model.
+        ModelError: an unknown built-in name, an absent or altered package, a folder without a model, or no such model
+            on the hub.
+        ServiceError: the hub is out of reach, and the model was never downloaded.
     """
     if name in BUILTIN:
         return _packaged_folder(name)
@@ -58,11 +69,31 @@ def model_folder(name: str, root: Path = Path()) -> Path | str:
                 "mend the path in params.yaml"
             )
         return folder
-    if _HUB_ID.fullmatch(name):
-        return name
+    if hub_id := _HUB_ID.fullmatch(name):
+        return _downloaded(hub_id[1], hub_id[2])
     raise ModelError(
-        f"{name!r}: not a model; expected one of {', '.join(BUILTIN)}, a folder with config.json, or a hub id org/name"
+        f"{name!r}: not a model; expected one of {', '.join(BUILTIN)}, a folder with config.json, or a hub id "
+        "org/name or org/name@revision"
     )
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    """Asked once, as the hub's client would repeat every file's request for a minute where there is no network."""
+    name = f"{repository}@{revision}" if revision else repository
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
+        raise ModelError(
+            f"{name}: the hub has no such model, revision, or no access to it for you; mend the name in params.yaml, "
+            "or set HF_TOKEN"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ServiceError(
+            f"{name}: cannot reach the hub, and the model was not downloaded before; expected a network, a folder, or "
+            "builtin:minilm: connect, or name another model in params.yaml"
+        ) from error
+    except OSError as error:
+        raise ServiceError(f"{name}: download failed: {' '.join(str(error).split())[:200]}; run again") from error
 
 
 def tokenizer_file(name: str, root: Path = Path()) -> Path:

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=_convert)
     fetch = commands.add_parser("fetch", help="a web site's pages into data/raw, as its robots.txt allows")
     fetch.add_argument("name", help="folder under data/raw")
-    fetch.add_argument("address", nargs="+", help="a sitemap (.xml), or pages")
+    fetch.add_argument("address", nargs="+", help="a sitemap (.xml), a robots.txt that names some, or pages")
     fetch.add_argument("--pages", type=int, default=1000, help="pages requested at most (default: 1000)")
     fetch.add_argument("--delay", type=float, default=1.0, help="seconds between two requests (default: 1)")
     fetch.set_defaults(run=_fetch)
@@ -184,7 +184,7 @@ def _fetch(options: Any) -> list[str]:
     from ragline.corpus.site import Pace, fetch_site
 
     first = options.address[0].lower()
-    listed = len(options.address) == 1 and (first.endswith((".xml", ".xml.gz")) or "sitemap" in first)
+    listed = len(options.address) == 1 and (first.endswith((".xml", ".xml.gz", "/robots.txt")) or "sitemap" in first)
     start = options.address[0] if listed else options.address
     path, pages, drops = fetch_site(start, options.name, options.pages, root=options.root, pace=Pace(options.delay))
     left_out = Counter(drop.reason for drop in drops)

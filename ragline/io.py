@@ -52,6 +52,8 @@ SCHEMAS: dict[type, pa.Schema] = {
             "tokens": _INT,
             "cluster": _TEXT,
             "page": _INT,
+            "context": _TEXT,
+            "parent": _TEXT,
         }
     ),
     QAExample: pa.schema(
@@ -180,6 +182,19 @@ def iter_table(kind: type[Row], path: Path) -> Iterator[Row]:
                     yield kind(**values)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file: {error}; delete it and run `dvc repro`") from None
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a table written by `write_table`.
+
+    Raises:
+        MissingArtifact, DataError: no such file; not Parquet.
+    """
+    try:
+        rows: int = pq.read_metadata(require_made(path)).num_rows
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file: {error}; delete it and run `dvc repro`") from None
+    return rows
 
 
 def read_table(kind: type[Row], path: Path) -> list[Row]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from accelerate import PartialState  # type: ignore[import-untyped]
 from tqdm import tqdm
 from transformers import (
     PrinterCallback,
@@ -20,6 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from ragline import repro
 from ragline.progress import LINE_EVERY_S, log, remaining
 from ragline.types import QAExample
 
@@ -94,6 +96,16 @@ class CurvePoint:
     dev: float | None
 
 
+def processes() -> int:
+    """Processes that train together, able to talk to each other from here on: one, unless torchrun started more."""
+    return int(PartialState(cpu=repro.device().type == "cpu").num_processes)
+
+
+def leads() -> bool:
+    """Whether this is the process that writes the results; the others only lend a hand."""
+    return bool(PartialState(cpu=repro.device().type == "cpu").is_main_process)
+
+
 def cadence(examples: int, epochs: int, batch_size: int, evaluations: int) -> dict[str, Any]:
     """Trainer settings that log about 30 times, and evaluate and save together `evaluations` times."""
     steps = max(1, epochs * -(-examples // batch_size))
@@ -128,11 +140,13 @@ def run(trainer: Trainer, what: str, checkpoints: Path, dev_key: str) -> list[Cu
     """
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(TrainingProgress(what))
+    if trainer.is_world_process_zero():
+        trainer.add_callback(TrainingProgress(what))
     last = last_whole(checkpoints)
     if last:
         log.info("%s: going on from %s", what, last.name)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.accelerator.wait_for_everyone()  # the best weights come from a checkpoint, for every process
     shutil.rmtree(checkpoints, ignore_errors=True)
     return curve(trainer.state.log_history, dev_key)
 
@@ -146,7 +160,7 @@ def last_whole(checkpoints: Path) -> Path | None:
         try:
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         else:
             return folder
     return None

@@ -68,6 +68,10 @@ class Passage:
     """Near-duplicate cluster of the document."""
     page: int = 0
     """Page on which it begins, from 1; 0 where the document has none."""
+    context: str = ""
+    """Header of the table in whose rows it begins."""
+    parent: str = ""
+    """passage_id of the first one of the neighbours with which an answerer reads it; empty where it is read alone."""
 
     @property
     def span(self) -> Span:
@@ -77,7 +81,7 @@ class Passage:
     def encoded_text(self) -> str:
         """What an encoder sees: where the passage stands, then its text."""
         header = f"{self.title} > {self.heading}" if self.heading else self.title
-        return f"{header}\n{self.text}"
+        return f"{header}\n{self.context}{self.text}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,19 +35,21 @@ def vet(
     documents: Sequence[Document],
     passages: Sequence[Passage],
     filters: Sequence[str],
+    language: str,
     drop_leaks: bool,
 ) -> Vetted:
     """Filter the questions, take out what earlier splits give away, audit the rest.
 
     Args:
         filters: names of `questions.filters.FILTERS`; those that search use BM25 over the whole corpus.
+        language: of the documents, for BM25; see `retrieval.words.analyser`.
         drop_leaks: whether dev and test questions that leak are left out; where a person has made the splits, they
             are only reported.
     """
     context = Context(
         {p.passage_id: p.encoded_text for p in passages},
         {d.doc_id: d.text for d in documents},
-        rank=lambda questions: _ranked(questions, passages),
+        rank=lambda questions: _ranked(questions, passages, language),
     )
     kept, drops = run_filters(examples, context, filters)
     by_id = {p.passage_id: p for p in passages}
@@ -76,9 +78,9 @@ def _audit(examples: Sequence[QAExample], passages: dict[str, Passage]) -> leaks
     return leaks.audit(leaks.items_of_examples(examples, passages))
 
 
-def _ranked(questions: Sequence[str], passages: Sequence[Passage]) -> list[list[str]]:
+def _ranked(questions: Sequence[str], passages: Sequence[Passage], language: str) -> list[list[str]]:
     """Ids of the best passages by BM25; the index is made only where there is something to look for."""
     if not questions:
         return []
-    found = lexical.search(lexical.build(passages), list(questions), DEPTH)
+    found = lexical.search(lexical.build(passages, language), list(questions), DEPTH)
     return [[passages[row].passage_id for row, _ in hits] for hits in found]

@@ -1,7 +1,9 @@
 """build_index: vectors, dense and lexical index of the passages under the base encoder."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field, PositiveFloat
 
 from ragline import io, repro
 from ragline.artifacts import BASE_ANN, BASE_FINGERPRINT, BASE_VECTORS, LEXICAL_INDEX, OUTPUTS, PASSAGES, VECTOR_STORE
@@ -20,7 +22,14 @@ class BuildIndexParams(Section):
     borrows: ClassVar = {"base_model": "train_retriever.base_model"}
 
     ann: index.Ann
-    """Structure of the dense index: `flat` is exact, `hnsw` is a graph."""
+    """Structure of the dense index: `flat` compares every vector, `hnsw` is a graph, `ivfpq` lists of short codes;
+    `auto` takes the smallest that meets both targets below."""
+    recall: Annotated[float, Field(gt=0, le=1)]
+    """recall@10 against exact search that the structure must reach when it is built; `flat` always has 1."""
+    latency_ms: PositiveFloat
+    """With `auto`: what one query may cost on one core, by an estimate from the work it takes."""
+    language: str
+    """Of the documents, by Snowball's name: stop words and stems of BM25; `none` takes words as they are."""
     base_model: str
     """Encoder to start from: builtin:minilm, a folder, or a hub id."""
 
@@ -29,16 +38,14 @@ def main(params: BuildIndexParams, root: Path = Path()) -> None:
     """Encode every passage with the base encoder and index it twice."""
     repro.seed_everything(0)
     passages = io.read_table(Passage, root / PASSAGES)
+    lexical.write(lexical.build(passages, params.language), root / LEXICAL_INDEX)
     base = encoder.load(params.base_model, root)
     encoder.check_lengths(base, passages)
-    vectors = encoder.encode_corpus(base, passages, root / VECTOR_STORE)
-    ann = index.build(vectors, params.ann)
-    mark = index.Fingerprint(
-        base.fingerprint, index.passages_digest(passages), len(vectors), vectors.shape[1], params.ann
-    )
-    io.write_vectors(vectors, root / BASE_VECTORS)
+    vectors = encoder.encode_corpus(base, passages, root / VECTOR_STORE, root / BASE_VECTORS)
+    ann = index.build(vectors, params.ann, params.recall, params.latency_ms)
+    index.log_speed(ann)
+    mark = index.fingerprint(base.fingerprint, passages, vectors)
     index.write(ann, mark, root / BASE_ANN, root / BASE_FINGERPRINT)
-    lexical.write(lexical.build(passages), root / LEXICAL_INDEX)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from ragline import assessment, io, repro
 from ragline.artifacts import (
     ANSWERING,
     BASE_ANN,
+    BASE_ANN_SETTINGS,
     BASE_FINGERPRINT,
+    BASE_VECTORS,
     COMPARISONS,
     DOCUMENTS,
     GENERATOR,
@@ -27,7 +29,9 @@ from ragline.artifacts import (
     RETRIEVER,
     RUNS,
     TUNED_ANN,
+    TUNED_ANN_SETTINGS,
     TUNED_FINGERPRINT,
+    TUNED_VECTORS,
 )
 from ragline.evaluation import gate, goldset, retrieval, scorecard
 from ragline.generation import fid
@@ -43,10 +47,14 @@ READS = (
     QUESTIONS_DEV,
     QUESTIONS_TEST,
     LEXICAL_INDEX,
+    BASE_VECTORS,
     BASE_ANN,
+    BASE_ANN_SETTINGS,
     BASE_FINGERPRINT,
     RETRIEVER,
+    TUNED_VECTORS,
     TUNED_ANN,
+    TUNED_ANN_SETTINGS,
     TUNED_FINGERPRINT,
     GENERATOR,
     GOLD,

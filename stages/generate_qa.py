@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -63,6 +63,10 @@ class ImportFiles(Section):
 class GenerateQaParams(Section):
     """Section `generate_qa` of params.yaml."""
 
+    borrows: ClassVar = {"language": "build_index.language"}
+
+    language: str
+    """What BM25 takes the documents for, where a filter searches them."""
     method: Literal["rules", "llm", "import"]
     """Ask by rule what the documents answer, let a language model ask, or take questions as they are."""
     llm: authoring.LlmParams | None = None
@@ -105,7 +109,9 @@ def main(params: GenerateQaParams, root: Path = Path()) -> None:
     for file in params.human or ():
         found, left_out = _by_people(file, documents, Corpus(documents, passages), root)
         examples, drops = examples + found, drops + left_out
-    vetted = vetting.vet(examples, documents, passages, params.filters, drop_leaks=params.leaks == "drop")
+    vetted = vetting.vet(
+        examples, documents, passages, params.filters, params.language, drop_leaks=params.leaks == "drop"
+    )
     examples, drops = vetted.examples, drops + vetted.drops
     if params.leaks == "stop" and not vetted.clean:
         raise DataError("\n".join(["generate_qa.leaks: questions of dev or test leak from train:", *vetted.lines]))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from ragline.corpus.files import read_files
 from ragline.corpus.hf_dataset import read_dataset
 from ragline.corpus.jsonl import read_documents
 from ragline.corpus.python_api import read_package
+from ragline.corpus.spool import Spool, spooled
 from ragline.runtime.params import Section, Watched
 from ragline.runtime.stage import run_stage
 from ragline.types import SPLITS, Document, Drop, Split
@@ -99,27 +101,38 @@ class IngestParams(Section):
 
 def main(params: IngestParams, root: Path = Path()) -> None:
     """Write the corpus, what was left out, and the counts of both."""
-    documents, drops = [], []
-    for source in params.sources:
-        found, left_out = _read(source, root)
-        log.info("%s: %d documents, %d left out", source.kind, len(found), len(left_out))
-        documents += found
-        drops += left_out
-    merged, duplicates = assemble.merge(documents)
-    drops += duplicates
     shares: dict[Split, float] = {split: getattr(params.splits, split) for split in SPLITS}
-    corpus = assemble.cluster_and_split(merged, params.near_duplicate_threshold, shares, params.seed)
-    counts = assemble.counts(corpus, drops)
+    with spooled((root / DOCUMENTS).parent) as spool:
+        drops = _gather(params.sources, root, spool)
+        merged, duplicates = assemble.merge(spool)
+        drops += duplicates
+        corpus = assemble.cluster_and_split(spool, merged, params.near_duplicate_threshold, shares, params.seed)
+        counts = assemble.counts(corpus, drops)
+        io.write_table(corpus, Document, root / DOCUMENTS)
     for split in (split for split in SPLITS if not counts["splits"][split]):
         log.warning("split %s is empty: %d clusters are too few, or its share is 0", split, counts["clusters"])
-    io.write_table(corpus, Document, root / DOCUMENTS)
     io.write_table(sorted(drops, key=lambda d: (d.item, d.reason, d.detail)), Drop, root / INGEST_DROPS)
     io.write_json(counts, root / INGEST_COUNTS)
     hold(root / DOCUMENTS, "documents", root / DOCUMENTS_CONTRACT)
     log.info("%d documents, %d characters, %d clusters", *(counts[k] for k in ("documents", "characters", "clusters")))
 
 
-def _read(source: PythonApi | Files | Jsonl | Dataset, root: Path) -> tuple[list[Document], list[Drop]]:
+def _gather(sources: Iterable[Source], root: Path, spool: Spool) -> list[Drop]:
+    """Put every document into the spool; what the readers left out comes back."""
+    drops: list[Drop] = []
+    for source in sources:
+        documents_before, drops_before = len(spool), len(drops)
+        for outcome in _read(source, root):
+            if isinstance(outcome, Drop):
+                drops.append(outcome)
+            else:
+                spool.add(outcome)
+        found, left_out = len(spool) - documents_before, len(drops) - drops_before
+        log.info("%s: %d documents, %d left out", source.kind, found, left_out)
+    return drops
+
+
+def _read(source: Source, root: Path) -> Iterator[Document | Drop]:
     match source:
         case PythonApi():
             return read_package(source.package)

@@ -1,6 +1,9 @@
 """rebuild_index: vectors and dense index of the passages under the tuned encoder."""
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat
 
 from ragline import io, repro
 from ragline.artifacts import (
@@ -25,7 +28,14 @@ class RebuildIndexParams(Section):
     """Section `build_index`: both indexes have the same structure."""
 
     ann: index.Ann
-    """Structure of the dense index: `flat` is exact, `hnsw` is a graph."""
+    """Structure of the dense index: `flat` compares every vector, `hnsw` is a graph, `ivfpq` lists of short codes;
+    `auto` takes the smallest that meets both targets below."""
+    recall: Annotated[float, Field(gt=0, le=1)]
+    """recall@10 against exact search that the structure must reach when it is built; `flat` always has 1."""
+    latency_ms: PositiveFloat
+    """With `auto`: what one query may cost on one core, by an estimate from the work it takes."""
+    language: str
+    """For build_index alone: the lexical index is made once."""
 
 
 def main(params: RebuildIndexParams, root: Path = Path()) -> None:
@@ -33,12 +43,11 @@ def main(params: RebuildIndexParams, root: Path = Path()) -> None:
     repro.seed_everything(0)
     passages = io.read_table(Passage, root / PASSAGES)
     tuned = encoder.load(str(RETRIEVER), root)
-    vectors = encoder.encode_corpus(tuned, passages, root / VECTOR_STORE)
-    mark = index.Fingerprint(
-        tuned.fingerprint, index.passages_digest(passages), len(vectors), vectors.shape[1], params.ann
-    )
-    io.write_vectors(vectors, root / TUNED_VECTORS)
-    index.write(index.build(vectors, params.ann), mark, root / TUNED_ANN, root / TUNED_FINGERPRINT)
+    vectors = encoder.encode_corpus(tuned, passages, root / VECTOR_STORE, root / TUNED_VECTORS)
+    ann = index.build(vectors, params.ann, params.recall, params.latency_ms)
+    index.log_speed(ann)
+    mark = index.fingerprint(tuned.fingerprint, passages, vectors)
+    index.write(ann, mark, root / TUNED_ANN, root / TUNED_FINGERPRINT)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from ragline.artifacts import (
     TUNED_VECTORS,
 )
 from ragline.generation import fid, train
+from ragline.reading import Reading
 from ragline.retrieval import encoder, index, search
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
@@ -63,7 +64,7 @@ def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
     """Find passages for the questions, read them, learn to write the answers."""
     repro.seed_everything(params.seed)
     passages = io.read_table(Passage, root / PASSAGES)
-    by_id = {p.passage_id: p for p in passages}
+    reading = Reading(passages)
     retriever = encoder.load(str(RETRIEVER), root)
     index.check(root / TUNED_FINGERPRINT, retriever.fingerprint, passages)
     ann = index.build(io.read_vectors(root / TUNED_VECTORS), "flat")
@@ -74,11 +75,13 @@ def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
         asked = {q.question_id: q.question for q in questions}
         found = search.dense_run(asked, retriever, ann, passages, params.passages)
         chosen = [
-            train.choose_passages(list(found[q.question_id]), q.gold_passage_ids, params.passages, rng)
+            train.choose_passages(
+                reading.places(found[q.question_id]), reading.places(q.gold_passage_ids), params.passages, rng
+            )
             for q in questions
         ]
         return [
-            train.Lesson(q.question, tuple(by_id[p].encoded_text for p in ids), q.answers[0])
+            train.Lesson(q.question, tuple(reading.passage(p).encoded_text for p in ids), q.answers[0])
             for q, ids in zip(questions, chosen, strict=True)
         ]
 

@@ -4,6 +4,7 @@ A suite is a JSON file of Great Expectations under `suites/`. The meta of each e
 expected (`says`), what to do where it is not so (`do`), and the column to name where it looks at a derived one.
 """
 
+import gc
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,18 @@ SUITES = Path(__file__).parent / "suites"
 _BESIDE = {"documents": DOCUMENTS, "passages": PASSAGES}
 _FILE = "file"
 """A column added to every table: the stem of the file that a row is from."""
+_TEXT = "text"
+"""The column that is read a batch at a time, for it is as large as the corpus."""
+_TEXT_RULES = frozenset(
+    "expect_column_values_to_not_be_null expect_column_values_to_match_regex "
+    "expect_column_values_to_not_match_regex expect_column_value_lengths_to_be_between".split()
+)
+"""What can be said of a batch by itself."""
+_BATCH_CHARACTERS = 20_000_000
+_STREAMED: Mapping[str, Callable[[Path], Iterable[Document | Passage]]] = {
+    "documents": partial(io.iter_table, Document),
+    "passages": partial(io.iter_table, Passage),
+}
 _EXAMPLES = 3
 
 
@@ -160,6 +173,12 @@ def load_suite(path: Path) -> Suite:
     accepted = _suite(name, rules, path).expectations
     if [expectation.expectation_type for expectation in accepted] != [rule.type for rule in rules]:
         raise ConfigError(f"{path}: expected {len(rules)} expectations, Great Expectations kept {len(accepted)}")
+    for number, rule in enumerate(rules):
+        if _TEXT in rule.columns and (rule.type not in _TEXT_RULES or "mostly" in rule.kwargs or len(rule.columns) > 1):
+            raise ConfigError(
+                f"{path}: expectations[{number}]: {rule.type}: {_TEXT!r} is read in batches, of which this cannot be "
+                "said; derive a column and look at that"
+            )
     return Suite(name, parameters, rules)
 
 
@@ -229,15 +248,17 @@ def check(
         raise ConfigError(f"suite {suite}: no parameter {strange[0]!r}; expected one of {sorted(contract.parameters)}")
     values = {**contract.parameters, **(parameters or {})}
     contract = replace(contract, rules=tuple(replace(rule, says=rule.says.format(**values)) for rule in contract.rules))
-    frame, faults = _read(table, suite)
-    columns = _columns(frame)
+    frame, texts, faults = _read(table, suite)
+    columns = {**_columns(frame), **({_TEXT: _Filled(texts)} if texts is not None else {})}
     names = sorted({name for derived in DERIVED[suite].values() for name in derived.beside})
     neighbours = {name: _neighbour(table, name, beside or {}) for name in names}
     sound = frame.drop(columns=[fault.column for fault in faults if fault.column in frame])
+    present = set(sound.columns) | ({_TEXT} if texts is not None else set())
     for name, derived in DERIVED[suite].items():
-        if set(derived.needs) <= set(sound.columns):
+        if set(derived.needs) <= present:
             sound[name] = _derived_column(derived, columns, neighbours)
-    results = _results(contract, sound, values)
+            present.add(name)
+    results = _results([rule for rule in contract.rules if rule.columns <= present], suite, sound, texts, values)
     lost = _lost_documents(columns, neighbours["documents"]) if suite == "passages" and "doc_id" in sound else ()
     broken = (*lost, *(outcome for outcome in results if isinstance(outcome, Broken)))
     return Verdict(
@@ -247,7 +268,7 @@ def check(
         faults,
         tuple(sorted(broken, key=lambda b: SEVERITIES.index(b.severity))),
         tuple(outcome for outcome in results if isinstance(outcome, Held)),
-        tuple(_held(rule) for rule in contract.rules if not rule.columns <= set(sound.columns)),
+        tuple(_held(rule) for rule in contract.rules if not rule.columns <= present),
     )
 
 
@@ -296,8 +317,53 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 # --- tables ----------------------------------------------------------------------------------------
 
 
-def _read(table: Path, suite: str) -> tuple["pd.DataFrame", tuple[Broken, ...]]:
-    """All rows with the stem of their file, and what is wrong with the columns."""
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """The `text` of every row, read from the table whenever it is gone through."""
+
+    suite: str
+    table: Path
+
+    def __iter__(self) -> Iterator[str | None]:
+        return (row.text for row in _STREAMED[self.suite](self.table))
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """Texts with empty ones for those that are missing."""
+
+    texts: Iterable[str | None]
+
+    def __iter__(self) -> Iterator[str]:
+        return (text or "" for text in self.texts)
+
+
+def _read(table: Path, suite: str) -> tuple["pd.DataFrame", Iterable[str | None] | None, tuple[Broken, ...]]:
+    """All rows with the stem of their file, their texts, and what is wrong with the columns.
+
+    Returns:
+        frame: every column but the texts.
+        texts: None where the table has none, or others than texts.
+        faults: about the columns.
+    """
+    if suite in _STREAMED and not table.is_dir() and _as_declared(table, suite):
+        others = [name for name in io.SCHEMAS[KINDS[suite]].names if name != _TEXT]
+        return _plain(_parquet(table, others).assign(**{_FILE: table.stem})), _Texts(suite, table), ()
+    frame, faults = _read_whole(table, suite)
+    texts = frame.pop(_TEXT).tolist() if _TEXT in frame and _TEXT not in {fault.column for fault in faults} else None
+    return frame, texts, faults
+
+
+def _as_declared(table: Path, suite: str) -> bool:
+    try:
+        next(iter(_STREAMED[suite](table)), None)
+    except DataError:
+        return False
+    return True
+
+
+def _read_whole(table: Path, suite: str) -> tuple["pd.DataFrame", tuple[Broken, ...]]:
+    """All rows and columns at once, for small tables and for those with a fault in their columns."""
     import pandas as pd
 
     files = sorted(io.require_made(table).glob("*.parquet")) if table.is_dir() else [io.require_made(table)]
@@ -421,19 +487,55 @@ def _lost_documents(passages: Columns, documents: Columns) -> tuple[Broken, ...]
 # --- results ---------------------------------------------------------------------------------------
 
 
-def _results(contract: Suite, frame: "pd.DataFrame", parameters: Mapping[str, float]) -> list[Broken | Held]:
-    """One outcome for each rule whose columns are there, in the suite's order."""
-    rules = [rule for rule in contract.rules if rule.columns <= set(frame.columns)]
-    # Great Expectations copies all columns for each rule, so the long texts stay out where they are not looked at
-    texts = [rule for rule in rules if rule.columns == {"text"}]
-    others = [rule for rule in rules if rule.columns != {"text"}]
-    ids = _ids(frame, io.SCHEMAS[KINDS[contract.name]].names[0])
+def _results(
+    rules: Sequence[Rule],
+    suite: str,
+    frame: "pd.DataFrame",
+    texts: Iterable[str | None] | None,
+    parameters: Mapping[str, float],
+) -> list[Broken | Held]:
+    """One outcome for each rule, in their order."""
+    ids = _ids(frame, io.SCHEMAS[KINDS[suite]].names[0])
+    others = [rule for rule in rules if _TEXT not in rule.columns]
+    seen = frame[sorted(frozenset[str]().union(*(rule.columns for rule in others)))]
     outcomes: dict[Rule, Broken | Held] = {}
-    for group in (texts, others):
-        seen = frame[sorted(frozenset[str]().union(*(rule.columns for rule in group)))]
-        for rule, result in _validated(contract.name, group, seen, parameters):
-            outcomes[rule] = _held(rule) if result.success else _broken(rule, result.result, ids)
+    for rule, result in _validated(suite, others, seen, parameters):
+        outcomes[rule] = _held(rule) if result.success else _broken(rule, result.result, ids)
+    about_texts = [rule for rule in rules if _TEXT in rule.columns]
+    start = 0
+    for batch in _batches(texts or ()) if about_texts else ():
+        here = ids[start : start + len(batch)].reset_index(drop=True)
+        start += len(batch)
+        for rule, result in _validated(suite, about_texts, batch, parameters):
+            outcome = _held(rule) if result.success else _broken(rule, result.result, here)
+            outcomes[rule] = _joined(outcomes.get(rule), outcome, len(ids))
+        gc.collect()  # Great Expectations' objects hold each other, and the batch
     return [outcomes[rule] for rule in rules]
+
+
+def _batches(texts: Iterable[str | None]) -> Iterator["pd.DataFrame"]:
+    """The column of texts, piece by piece; one empty piece where there are none."""
+    import pandas as pd
+
+    batch: list[str | None] = []
+    room = _BATCH_CHARACTERS
+    for text in texts:
+        batch.append(text)
+        room -= len(text or "")
+        if room < 0:
+            yield pd.DataFrame({_TEXT: pd.Series(batch, dtype="str")})
+            batch, room = [], _BATCH_CHARACTERS
+    yield pd.DataFrame({_TEXT: pd.Series(batch, dtype="str")})
+
+
+def _joined(before: Broken | Held | None, outcome: Broken | Held, rows: int) -> Broken | Held:
+    """What two batches say together."""
+    if isinstance(outcome, Held):
+        return before or outcome
+    if not isinstance(before, Broken):
+        return replace(outcome, rows=rows)
+    examples = (*before.examples, *outcome.examples)[:_EXAMPLES]
+    return replace(before, count=before.count + outcome.count, examples=examples)
 
 
 def _validated(
@@ -443,7 +545,7 @@ def _validated(
     import great_expectations as gx
 
     path = SUITES / f"{name}.json"
-    context: Any = gx.get_context(mode="ephemeral")
+    context: Any = gx.get_context(mode="ephemeral")  # one for each frame, as it holds on to those it has seen
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     suite = context.suites.add(_suite(name, rules, path))
     asset = context.data_sources.add_pandas("tables").add_dataframe_asset(name)

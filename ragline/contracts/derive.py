@@ -4,6 +4,7 @@ A column of texts explains what is wrong with a row and is null where nothing is
 text is the example that its line shows. A column of numbers is compared in the suite.
 """
 
+import hashlib
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -13,8 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 Column = Sequence[Any]
-Columns = Mapping[str, Column]
-"""A table, column by column; nothing is None here, a missing value is an empty one."""
+Columns = Mapping[str, Any]
+"""A table, column by column; nothing is None here, a missing value is an empty one. Every column is a list, but a
+table's own `text` may only be gone through: it is read from the disk each time, for it is as large as the corpus."""
 Faults = list[str | None]
 
 
@@ -58,10 +60,9 @@ def _unfinished(table: Columns, _: Mapping[str, Columns]) -> Faults:
 
     The middle of a word: it is the beginning of some word of the table and nowhere a word itself.
     """
-    texts = [text.rstrip() for text in table["text"]]
-    words, beginnings = _vocabulary(texts)
+    words, beginnings = _vocabulary(text.rstrip() for text in table["text"])
     faults: Faults = []
-    for text in texts:
+    for text in (text.rstrip() for text in table["text"]):
         end = text[-60:]
         cut = "```" in text and sum(line.startswith("```") for line in text.split("\n")) % 2 == 1
         if not cut and (end[-1:].isalpha() or end[-1:] in set(",([{-…]")):  # most end otherwise, and this is slow
@@ -102,10 +103,15 @@ def _prose(text: str) -> str:
 
 def _copies(table: Columns, _: Mapping[str, Columns]) -> Faults:
     """Texts that stand in more than one row."""
-    found = Counter(table["text"])
+    found = Counter(map(_digest, table["text"]))
     return [
-        f"in {found[text]} rows: {text[:40]}" if found[text] > 1 and text.strip() else None for text in table["text"]
+        f"in {rows} rows: {text[:40]}" if (rows := found[_digest(text)]) > 1 and text.strip() else None
+        for text in table["text"]
     ]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
 def _swapped(table: Columns, _: Mapping[str, Columns]) -> Faults:

@@ -1,12 +1,9 @@
 """Files of any usual format under a folder."""
 
-import multiprocessing
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +11,8 @@ from ragline.artifacts import RAW
 from ragline.corpus.format_markdown import Loaded
 from ragline.corpus.format_text import LEAVE_OUT
 from ragline.corpus.formats import HEAVY, load
-from ragline.errors import ConfigError, DataError, ServiceError
+from ragline.errors import ConfigError, DataError
+from ragline.parallel import cores, in_processes
 from ragline.types import Document, Drop
 
 MANY_HEAVY_FILES = 64
@@ -29,30 +27,25 @@ class _File:
     source: str
 
 
-Outcome = Document | Drop
-
-
 def read_files(
     path: str,
     include: Sequence[str],
     root: Path = Path(),
     on_error: Literal["stop", "skip"] = "stop",
     max_megabytes: float = 50,
-) -> tuple[list[Document], list[Drop]]:
-    """Read every file under `path` that a pattern matches, in the format of its suffix (see `formats.load`).
+) -> Iterator[Document | Drop]:
+    """Yield a document for every file under `path` that a pattern matches, by the format of its suffix (`load`).
 
     Line ends become `\\n` and a byte-order mark is taken off, so that offsets count what a reader sees. Many
-    PDF, Office and HTML files are read by as many processes as there are cores; the result is the same.
+    PDF, Office and HTML files are read by as many processes as there are cores; the result is the same. The doc_id is
+    the posix path relative to the folder. Files without text, files in hidden folders and, with `skip`, unreadable ones
+    with the reason are drops.
 
     Args:
         path: a folder, absolute or relative to `root`.
         include: glob patterns relative to the folder, e.g. `**/*.md`.
         on_error: whether a file that cannot be read stops the reading or becomes a drop.
         max_megabytes: a larger file counts as one that cannot be read.
-
-    Returns:
-        documents: sorted by doc_id, the posix path relative to the folder.
-        drops: files without text, files in hidden folders, and with `skip` the unreadable ones with the reason.
 
     Raises:
         ConfigError: the folder is missing, is none, holds a linked folder, or may not be read; with `stop`, a file may
@@ -72,22 +65,19 @@ def read_files(
                 f"there, or make {RAW} itself the link"
             )
     files: list[_File] = []
-    outcomes: list[Outcome] = []
     for file in _matching(folder, include):
         name = file.relative_to(folder).as_posix()
         source = (Path(path) / name).as_posix()
         if any(part.startswith(".") for part in name.split("/")):
-            outcomes.append(Drop("ingest", source, "hidden file"))
+            yield Drop("ingest", source, "hidden file")
         else:
             files.append(_File(file, name, source))
+    read = partial(_read, on_error=on_error, max_megabytes=max_megabytes)
     heavy = sum(file.path.suffix.lower() in HEAVY for file in files)
-    workers = os.cpu_count() or 1
-    if heavy > MANY_HEAVY_FILES and workers > 1:
-        outcomes += _in_processes(files, on_error, max_megabytes, workers)
+    if heavy > MANY_HEAVY_FILES and cores() > 1:
+        yield from in_processes(read, files, lambda file: file.source, f", lower max_megabytes {LEAVE_OUT}")
     else:
-        outcomes += [_read(file, on_error, max_megabytes) for file in files]
-    documents = [outcome for outcome in outcomes if isinstance(outcome, Document)]
-    return sorted(documents, key=lambda d: d.doc_id), [outcome for outcome in outcomes if isinstance(outcome, Drop)]
+        yield from map(read, files)
 
 
 def _matching(folder: Path, include: Sequence[str]) -> list[Path]:
@@ -99,31 +89,7 @@ def _matching(folder: Path, include: Sequence[str]) -> list[Path]:
         ) from None
 
 
-def _in_processes(
-    files: Sequence[_File], on_error: Literal["stop", "skip"], max_megabytes: float, workers: int
-) -> Iterator[Outcome]:
-    """Outcomes in the order of the files; only a few files are in flight, so that memory stays flat."""
-    # a forked child would inherit the locks of the parent's threads (torch, Arrow) as they stand
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    flying: deque[tuple[_File, Future[Outcome]]] = deque()
-    try:
-        for file in files:
-            flying.append((file, pool.submit(_read, file, on_error, max_megabytes)))
-            if len(flying) >= 4 * workers:
-                yield flying.popleft()[1].result()
-        while flying:
-            yield flying.popleft()[1].result()
-    except BrokenProcessPool:
-        suspects = ", ".join(file.source for file, _ in list(flying)[: workers + 1])
-        raise ServiceError(
-            f"ingest: a process that reads files was killed near {suspects}; free memory, lower max_megabytes "
-            f"{LEAVE_OUT}"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read(file: _File, on_error: Literal["stop", "skip"], max_megabytes: float) -> Outcome:
+def _read(file: _File, on_error: Literal["stop", "skip"], max_megabytes: float) -> Document | Drop:
     try:
         content = _content(file, max_megabytes)
         if not content.strip():
@@ -135,7 +101,7 @@ def _read(file: _File, on_error: Literal["stop", "skip"], max_megabytes: float) 
         return Drop("ingest", file.source, "unreadable", str(error))
 
 
-def _document(file: _File, loaded: Loaded) -> Outcome:
+def _document(file: _File, loaded: Loaded) -> Document | Drop:
     if not loaded.text.strip():
         pages = len(loaded.page_starts)
         return Drop("ingest", file.source, "empty", f"{pages} pages without text; scans need OCR" if pages else "")

@@ -1,5 +1,6 @@
 """Documents from a Hugging Face dataset saved on disk."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ def read_dataset(
     title_column: str | None = None,
     id_column: str | None = None,
     root: Path = Path(),
-) -> tuple[list[Document], list[Drop]]:
-    """Read each row of what `Dataset.save_to_disk` wrote; nothing is fetched and no loading script is run.
+) -> Iterator[Document | Drop]:
+    """Yield a document for each row that `Dataset.save_to_disk` wrote; nothing is fetched and no loading script is run.
 
     Args:
         path: the folder, absolute or relative to `root`; of a DatasetDict, every split is read, by name.
@@ -23,9 +24,7 @@ def read_dataset(
         id_column: column of ids, text or whole numbers; without one an id is `folder name:row`, with the split's
             name between them for a DatasetDict.
 
-    Returns:
-        documents: sorted by doc_id; the source is `path:row`, rows counted from 0.
-        drops: rows whose text is blank or missing.
+    The source is `path:row`, rows counted from 0. A row whose text is blank or missing is a drop.
 
     Raises:
         ConfigError: no such folder, not a saved dataset, or without a column that was named.
@@ -34,8 +33,6 @@ def read_dataset(
     folder = root / path
     if not folder.is_dir():
         raise ConfigError(f"{path}: expected a folder, got nothing; mend ingest.sources in params.yaml")
-    documents: list[Document] = []
-    drops: list[Drop] = []
     columns = [name for name in (text_column, title_column, id_column) if name is not None]
     for split, table in _splits(folder, path):
         if missing := [name for name in columns if name not in table.column_names]:
@@ -48,15 +45,14 @@ def read_dataset(
             source = f"{place}:{number}"
             text = _string(row, text_column, source)
             if not text.strip():
-                drops.append(Drop("ingest", source, "empty"))
+                yield Drop("ingest", source, "empty")
                 continue
             default = ":".join(part for part in (folder.name, split, str(number)) if part)
             doc_id = _string(row, id_column, source) if id_column is not None else default
             if not doc_id.strip():
                 raise DataError(f"{source}: {id_column!r}: expected an id, got {doc_id!r}; mend that row")
             title = _string(row, title_column, source).strip() if title_column is not None else ""
-            documents.append(Document(doc_id, source, title or doc_id, text, "text"))
-    return sorted(documents, key=lambda d: d.doc_id), drops
+            yield Document(doc_id, source, title or doc_id, text, "text")
 
 
 def _splits(folder: Path, shown: str) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Documents from a JSONL file, one object a line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,13 +9,12 @@ from ragline.io import read_jsonl
 from ragline.types import Document, Drop
 
 
-def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list[Drop]]:
-    """Read `text` (required) and `id`, `title`, `source`, `format` (optional) of each line; other keys are passed over.
+def read_documents(path: str, root: Path = Path()) -> Iterator[Document | Drop]:
+    """Yield a document for each line.
 
-    Returns:
-        documents: sorted by doc_id, which is `id` or `file name:line`; the title defaults to the id,
-            the source to `path:line`, the format to `text`; `markdown` is the other one.
-        drops: lines whose text is blank.
+    Its keys are `text` (required) and `id`, `title`, `source`, `format` (optional); others are passed over. The doc_id
+    is `id` or `file name:line`; the title defaults to the id, the source to `path:line`, the format to `text`;
+    `markdown` is the other one. A line whose text is blank is a drop.
 
     Raises:
         ConfigError: no such file.
@@ -24,25 +24,21 @@ def read_documents(path: str, root: Path = Path()) -> tuple[list[Document], list
     file = root / path
     if not file.is_file():
         raise ConfigError(f"{path}: no such file; mend ingest.sources in params.yaml")
-    documents, drops = [], []
     for number, row in read_jsonl(file):
         place = f"{path}:{number}"
         if "text" not in row:
             raise DataError(f"{place}: expected the key 'text', got {sorted(row)}; add it or remove the line")
         if isinstance(row["text"], str) and not row["text"].strip():
-            drops.append(Drop("ingest", place, "empty"))
+            yield Drop("ingest", place, "empty")
             continue
         doc_id = _string(row, "id", f"{file.name}:{number}", place)
-        documents.append(
-            Document(
-                doc_id=doc_id,
-                source=_string(row, "source", place, place),
-                title=_string(row, "title", doc_id, place),
-                text=_string(row, "text", "", place),
-                format=_format(row, place),
-            )
+        yield Document(
+            doc_id=doc_id,
+            source=_string(row, "source", place, place),
+            title=_string(row, "title", doc_id, place),
+            text=_string(row, "text", "", place),
+            format=_format(row, place),
         )
-    return sorted(documents, key=lambda d: d.doc_id), drops
 
 
 def _format(row: dict[str, Any], place: str) -> Literal["text", "markdown"]:

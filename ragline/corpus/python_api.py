@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from importlib import metadata
 
 from ragline.corpus.api_walk import Found, walk
@@ -17,16 +18,13 @@ CENTRAL = ("DataFrame", "Series")
 _DEPRECATED = re.compile(r"(?:[^\n]+\n)*\s*\.\. deprecated::")  # opens the text, or follows its first paragraph
 
 
-def read_package(package: str) -> tuple[list[Document], list[Drop]]:
-    """Read the docstrings of every public object of a package.
+def read_package(package: str) -> Iterator[Document | Drop]:
+    """Yield a document for each distinct docstring of a package's public objects.
 
     Objects that share one text become one document under the name with the fewest dots, then one of a
-    `CENTRAL` class, then the shortest; the other names are its aliases.
-
-    Returns:
-        documents: sorted by doc_id, which is the object's name; `numpydoc` format.
-        drops: one for each distinct object without a document, under the reasons private, deprecated,
-            deprecated shim, documented elsewhere, no docstring, not accessible and too short.
+    `CENTRAL` class, then the shortest; the other names are its aliases. The doc_id is the object's name, the format
+    `numpydoc`. Each distinct object without a document is a drop, under the reasons private, deprecated, deprecated
+    shim, documented elsewhere, no docstring, not accessible and too short.
 
     Raises:
         ConfigError: the package is not installed.
@@ -46,14 +44,11 @@ def read_package(package: str) -> tuple[list[Document], list[Drop]]:
             left_out["private", found.place, ""].append(found.name)
 
     version = _version(package)
-    documents = []
     for text, names in texts.items():
         name, *aliases = sorted(set(names), key=_preference)
-        documents.append(Document(name, f"{package} {version}: {name}", name, text, "numpydoc", tuple(sorted(aliases))))
-    drops = [
-        Drop("ingest", min(names, key=_preference), reason, detail) for (reason, _, detail), names in left_out.items()
-    ]
-    return sorted(documents, key=lambda d: d.doc_id), sorted(drops, key=lambda d: (d.item, d.reason))
+        yield Document(name, f"{package} {version}: {name}", name, text, "numpydoc", tuple(sorted(aliases)))
+    for (reason, _, detail), names in left_out.items():
+        yield Drop("ingest", min(names, key=_preference), reason, detail)
 
 
 def _unfit(text: str) -> str:

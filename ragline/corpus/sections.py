@@ -50,6 +50,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A Markdown table."""
+
+    rows: Span
+    """Where its rows stand, without the header."""
+    header: str
+    """The header row and the line of dashes under it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A stretch of a document from one heading to the next."""
 
@@ -63,6 +73,7 @@ class Section:
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))??[ \t]*(?:[ \t]#+[ \t]*)?$")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")
 _UNDERLINE = re.compile(r"([=\-~^\"*+#])\1{2,}[ \t]*$")
+_DASHES = re.compile(r" {0,3}(?=.*\|)\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 _COLON = re.compile(r"\s*:(?:\s|$)")
 _NOT_A_TITLE = (">", "|", "- ", "* ", "+ ")  # quotes, doctests, tables, lists
 _SETEXT_LEVELS = {"=": 1, "-": 2}
@@ -104,6 +115,23 @@ def sections(text: str, format: str) -> list[Section]:
     return cut
 
 
+def tables(text: str, format: str) -> list[Table]:
+    """Markdown tables outside fenced code, in document order; other formats have none."""
+    if format != "markdown" or "|" not in text:
+        return []
+    lines = list(_lines(text))
+    found: list[Table] = []
+    for number in _outside_fences(lines, 0):
+        if number == 0 or "|" not in lines[number - 1][1] or not _DASHES.match(lines[number][1]):
+            continue
+        last = number
+        while last + 1 < len(lines) and lines[last + 1][1].strip():
+            last += 1
+        rows = Span(_end(lines, number), _end(lines, last))
+        found.append(Table(rows, text[lines[number - 1][0] : rows.start]))
+    return found
+
+
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """(offset, line without its end) for each line."""
     start = 0
@@ -118,19 +146,26 @@ def _end(lines: list[tuple[int, str]], number: int) -> int:
 
 
 def _markdown(lines: list[tuple[int, str]]) -> Iterator[Heading]:
-    fence = ""
     first = _after_front_matter([line for _, line in lines])
-    for number in range(first, len(lines)):
+    for number in _outside_fences(lines, first):
         start, line = lines[number]
-        if mark := _FENCE.match(line):
+        if atx := _ATX.match(line):
+            yield Heading(start, _end(lines, number), (atx[2] or "").strip(), len(atx[1]))
+        elif level := _SETEXT_LEVELS.get(_title_underline(lines, number, first, "markdown")):
+            yield Heading(start, _end(lines, number + 1), line.strip(), level)
+
+
+def _outside_fences(lines: list[tuple[int, str]], first: int) -> Iterator[int]:
+    """Numbers of the lines from `first` on that are neither fenced code nor a fence."""
+    fence = ""
+    for number in range(first, len(lines)):
+        if mark := _FENCE.match(lines[number][1]):
             if not fence:
                 fence = mark[1]
             elif mark[1].startswith(fence) and not mark[2].strip():
                 fence = ""
-        elif not fence and (atx := _ATX.match(line)):
-            yield Heading(start, _end(lines, number), (atx[2] or "").strip(), len(atx[1]))
-        elif not fence and (level := _SETEXT_LEVELS.get(_title_underline(lines, number, first, "markdown"))):
-            yield Heading(start, _end(lines, number + 1), line.strip(), level)
+        elif not fence:
+            yield number
 
 
 def _after_front_matter(lines: list[str]) -> int:

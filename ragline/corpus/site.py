@@ -16,7 +16,8 @@ from email.utils import parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.robotparser import RobotFileParser
+
+from protego import Protego
 
 from ragline import io
 from ragline.corpus.format_markdown import Loaded
@@ -111,7 +112,8 @@ def read_site(
     doubles or that the server names. Only text/html and text/plain become documents.
 
     Args:
-        start: address of a sitemap or sitemap index, or a list of pages' addresses, all of one host.
+        start: address of a sitemap, a sitemap index or a robots.txt with Sitemap lines, or a list of pages' addresses,
+            all of one host.
         max_pages: pages requested at most; the others are counted in one drop.
         client: where the requests go; its own redirect setting is not used.
         max_megabytes: larger pages are left out, also when they unpack to more.
@@ -163,7 +165,7 @@ class _Visit:
         self.max_bytes = int(max_megabytes * 1e6)
         self.delay_s = pace.delay_s
         self.last: float | None = None
-        self.robots = RobotFileParser()
+        self.robots = Protego()
         self.drops: list[Drop] = []
 
     def run(self, urls: Sequence[str], is_sitemap: bool, max_pages: int) -> tuple[list[Document], list[Drop]]:
@@ -200,12 +202,13 @@ class _Visit:
             raise ServiceError(f"{url}: cannot be had: {' '.join(error.args)}; try again later") from None
         if reply.status >= 500 or reply.status == 429:
             raise ServiceError(f"{url}: expected 200 or 404, got {reply.status}; try again later")
-        self.robots.parse(reply.body.decode("utf-8-sig", "replace").splitlines() if reply.status == 200 else [])
+        if reply.status == 200:
+            self.robots = Protego.parse(reply.body.decode("utf-8-sig", "replace"))
         if asked := self.robots.crawl_delay(USER_AGENT):
-            self.delay_s = max(self.delay_s, min(float(asked), MAX_WAIT_S))
+            self.delay_s = max(self.delay_s, min(asked, MAX_WAIT_S))
 
     def _listed(self, start: str) -> list[str]:
-        """Pages that a sitemap names, and the sitemaps that a sitemap index names."""
+        """Pages that a sitemap names, and the sitemaps that a sitemap index or the robots.txt names."""
         import httpx
 
         pages: dict[str, None] = {}
@@ -213,10 +216,7 @@ class _Visit:
         while todo and len(pages) < MAX_LISTED:
             at = todo.popleft()
             try:
-                _, reply = self._followed(at)
-                if reply.status != 200:
-                    raise _Refused("unreachable", f"status {reply.status}")
-                is_index, found = _locations(_gunzipped(reply.body, self.max_bytes), at)
+                is_index, found = self._locations(at)
             except _Refused as error:
                 if at == start:
                     raise ServiceError(
@@ -245,6 +245,17 @@ class _Visit:
                     self._drop(url, "too many sitemaps")
         return list(pages)
 
+    def _locations(self, at: str) -> tuple[bool, list[str]]:
+        """(whether it names sitemaps, the addresses it names)."""
+        import httpx
+
+        if httpx.URL(at).path == "/robots.txt":
+            return True, list(self.robots.sitemaps)
+        _, reply = self._followed(at)
+        if reply.status != 200:
+            raise _Refused("unreachable", f"status {reply.status}")
+        return _locations(_gunzipped(reply.body, self.max_bytes), at)
+
     # --- pages -------------------------------------------------------------------------------------
 
     def _page(self, url: str) -> Document:
@@ -268,7 +279,7 @@ class _Visit:
         for _ in range(MAX_REDIRECTS + 1):
             if not _same_host(at, self.origin):
                 raise _Refused("other host", f"redirected to {at}" if str(at) != url else "")
-            if check_robots and not self.robots.can_fetch(USER_AGENT, str(at)):
+            if check_robots and not self.robots.can_fetch(str(at), USER_AGENT):
                 raise _Refused("forbidden by robots.txt")
             reply = self._retried(str(at))
             if reply.status not in (301, 302, 303, 307, 308) or not reply.location:

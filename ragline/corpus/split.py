@@ -1,5 +1,6 @@
 """Which split a cluster of documents belongs to."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ragline.io import digest
@@ -23,11 +24,13 @@ def assign(clusters: Iterable[str], shares: Mapping[Split, float], seed: int) ->
     point = {cluster: _point(seed, cluster) for cluster in sorted(set(clusters))}
     ranges = _ranges(shares)
     placed = {cluster: _holding(ranges, at) for cluster, at in point.items()}
-    for split in (split for split in ranges if split not in placed.values()):
-        movable = [cluster for cluster, now in placed.items() if list(placed.values()).count(now) > 1]
+    sizes = Counter(placed.values())
+    for split, (low, high) in ranges.items():
+        movable = [cluster for cluster, now in placed.items() if sizes[now] > 1] if not sizes[split] else []
         if movable:
-            low, high = ranges[split]
-            nearest = min(movable, key=lambda cluster: (max(low - point[cluster], point[cluster] - high), cluster))
+            _, nearest = min((max(low - point[cluster], point[cluster] - high), cluster) for cluster in movable)
+            sizes.subtract((placed[nearest],))
+            sizes[split] += 1
             placed[nearest] = split
     return placed
 

@@ -8,6 +8,7 @@ from ragline.evaluation import retrieval, significance
 from ragline.types import QAExample, Qrels, Run
 
 RESAMPLES = 2000
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,12 @@ class Verdict:
     base: dict[str, float]
     tuned: dict[str, float]
     paired: significance.Paired
+    level: float = LEVEL
+    """Of the interval: higher where the tuned encoder is the best of several."""
 
     @property
     def better(self) -> bool:
-        """Whether the whole 95 % interval of the difference lies above 0."""
+        """Whether the whole interval of the difference lies above 0."""
         return self.paired.low > 0
 
     @property
@@ -29,6 +32,8 @@ class Verdict:
         """The decision in words."""
         p = self.paired
         found = f"{self.metric} {p.difference:+.3f} [{p.low:+.3f}, {p.high:+.3f}] against the base, n = {p.n}"
+        if self.level > LEVEL:
+            found += f", at {self.level:.1%} as it is the best of several"
         if self.better:
             return f"tuned encoder kept: {found}"
         return f"base encoder kept, the tuned one is not shown to be better: {found}"
@@ -59,12 +64,20 @@ def mean(run: Run, questions: Sequence[QAExample], metric: str) -> float:
     return sum(values.values()) / len(values)
 
 
-def compare(tuned: Run, base: Run, questions: Sequence[QAExample], metric: str, seed: int) -> Verdict:
-    """Weigh two runs over the same questions."""
+def compare(
+    tuned: Run, base: Run, questions: Sequence[QAExample], metric: str, seed: int, chosen_of: int = 1
+) -> Verdict:
+    """Weigh two runs over the same questions.
+
+    Args:
+        chosen_of: how many encoders the tuned one was chosen from on these very questions. The interval widens so that
+            all of theirs would hold together (Bonferroni): the luckiest of many does not pass for being lucky.
+    """
+    level = 1 - (1 - LEVEL) / chosen_of
     gold, clusters = qrels(questions), {q.question_id: q.cluster for q in questions}
     new, old = retrieval.score(tuned, gold), retrieval.score(base, gold)
-    paired = significance.paired(new[metric], old[metric], clusters, resamples=RESAMPLES, seed=seed)
-    return Verdict(metric, _means(old), _means(new), paired)
+    paired = significance.paired(new[metric], old[metric], clusters, resamples=RESAMPLES, seed=seed, level=level)
+    return Verdict(metric, _means(old), _means(new), paired, level)
 
 
 def _means(scores: dict[str, dict[str, float]]) -> dict[str, float]:

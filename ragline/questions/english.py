@@ -6,25 +6,25 @@ from ragline.text import word_tokens
 
 VERBS = frozenset(
     """
-    accept access accumulate activate add adjust advance aggregate align allocate allow analyze annotate append
+    accept access accumulate activate add adjust advance aggregate align allocate allow alter analyze annotate append
     apply archive arrange ask assemble assert assign assume attach attempt authenticate average avoid backup bind
     block bootstrap broadcast browse build bundle buy calculate call cancel capitalize cast center change check
     choose clean clear clip close coerce collapse collect color combine compare compile compress compute concatenate
-    configure confirm connect consider construct contact control convert copy count create customize cut debug
+    configure confirm conform connect consider construct contact control convert copy count create customize cut debug
     decode decompose decorate decrease deduplicate define delete deploy derive describe detach detect determine
     disable discretize display dissolve divide download draw drop duplicate edit embed emit enable encode enforce
     enlarge ensure enter estimate evaluate examine exclude execute expand explode export expose extend extract
-    factorize fetch fill filter find fit flag flatten flush fold follow force format forward generate get give group
-    guarantee guess handle hide highlight identify ignore impersonate implement import include increase increment
-    index indicate infer initialize insert inspect install instantiate interpolate intersect introspect invert
+    factorize fetch fill filter find fit flag flatten flush fold follow force form format forward generate get give
+    group guarantee guess handle help hide highlight identify ignore impersonate implement import include increase
+    increment index indicate infer initialize insert inspect install instantiate interpolate intersect introspect invert
     invite iterate join keep label launch limit link list load localize locate lock log make manage map mark mask
     match measure melt merge migrate modify monitor move mutate name normalize observe obtain offset open order
     organize output override pad parse partition pass pause pay perform persist pick pickle pivot place plot pop
-    prefix preserve prevent print process produce protect provide publish put query raise rank read rearrange
+    prefix prepare preserve prevent print process produce protect provide publish put query raise rank read rearrange
     reassign rebuild receive recompute reduce refer refresh register reindex relabel release reload remove rename
     render reorder repeat replace report represent request require resample reset reshape resize resolve respect
     restart restore restrict retrieve return reuse reverse revert review rewrite roll rotate round run sample save
-    scale schedule search select send separate serialize set share shift ship show shuffle simplify skip slice sort
+    scale schedule search select send separate serialize set share shift ship show shuffle simplify skip slice snap sort
     specify split squeeze stack standardize start stop store strip style submit subtract sum summarize support
     suppress swap switch synchronize take test toggle track train transfer transform translate transpose treat trim
     truncate try tune turn uninstall unpack unpivot unregister unstack update upgrade upload use validate verify
@@ -42,6 +42,9 @@ _AFTER_A_NOUN = frozenset(
     code function key keys label labels name names number object order plot string strings to type types value values
     """.split()
 )
+_NOUNS_TOO = frozenset("color fill flag increment key label limit list mask offset place process query store".split())
+_MAKES_A_NOUN = re.compile(r"(?:value )?to\b|that\b|which\b|\w+ing\b")
+"""'Increment to use', 'Fill value to use', 'Flag telling ...'."""
 _DOUBLING = re.compile(r"(?:^|[^aeiou])[aeiou][bdgklmnprt]$")
 _LONG = frozenset("center color format index offset open order output query render register list".split())
 _GERUNDS = {"offset": "offsetting", "transfer": "transferring", "prefix": "prefixing", "swap": "swapping"}
@@ -71,6 +74,8 @@ def imperative(text: str) -> tuple[str, str] | None:
         return None
     after = rest.split()[0].lower().strip(":,")
     if after in _NEVER_AFTER_A_VERB or (verb in _MAYBE_NOUNS and after in _AFTER_A_NOUN):
+        return None
+    if verb in _NOUNS_TOO and _MAKES_A_NOUN.match(rest):
         return None
     return verb, rest
 
@@ -133,8 +138,12 @@ def to_first_person(text: str) -> str:
 def with_article(noun_phrase: str) -> str:
     """Put 'the' before a noun phrase that begins with no determiner of its own."""
     first = noun_phrase.split()[0].lower() if noun_phrase else ""
-    bare = first in _DETERMINERS or first.endswith("s") or first[:1].isdigit()
+    bare = first in _DETERMINERS or _is_plural(first) or first[:1].isdigit()
     return noun_phrase if bare else f"the {noun_phrase}"
+
+
+def _is_plural(noun: str) -> bool:
+    return noun.endswith("s") and not noun.endswith(("is", "ss", "us"))
 
 
 _DETERMINERS = frozenset(
@@ -148,16 +157,27 @@ _STATEMENT = re.compile(
 )
 _NO_SUBJECT = frozenset(
     """
-    after also although and another as at because before but by controls default defaults defines denotes depending
-    determines did do does don't equivalent even for given he hence her here his how however i if in indicates
-    instead it its like my note number on once only or otherwise our passing return returns see she similar since so
-    specifies specify such that then there these they this those though through thus to unless until uses using we
-    what when whenever where whether which while who with you your
+    after also although and another as assume at because before but by consider controls default defaults defines
+    denotes depending determines did do does don't equivalent even exception for given he hence her here his how
+    however i if in indicates instead it its let like my not note number on once only or other others otherwise our
+    passing please providing return returns see setting she similar since so specifies specify specifying such suppose
+    that then there these they this those though through thus to unless until uses using we what when whenever where
+    whether which while who with you your
     """.split()
 )
 _CLAUSE = re.compile(
-    r"\b(?:that|which|where|when|if|is|are|will|must|can|should|has|have|does|returns|only|allowed|e\.g)\b"
+    r"\b(?:that|which|where|when|whether|if|indicating|is|are|will|must|can|should|has|have|does|returns|only|allowed|"
+    r"e\.g)\b"
 )
+
+_NOT_NAMED = re.compile(
+    r"(?:(?:all|any) |(?:all )?the )"
+    r"(?:default|first|following|last|latter|other|possible|remaining|rest|same|second)\b",
+    re.IGNORECASE,
+)
+"""Beginnings of subjects that only those know who have read what stands before."""
+_LISTED = re.compile(r"[\[{('\"\d]")
+_ANOTHER_CLAUSE = re.compile(r"(?:,|;|\band\b|\bor\b) [^,;]*\b(?:is|are|will|must|should)\b")
 
 
 def invert(statement: str) -> str | None:
@@ -167,10 +187,17 @@ def invert(statement: str) -> str | None:
         return None
     subject, verb, rest = match["subject"], match["verb"], match["rest"]
     words = subject.lower().split()
-    if words[0] in _NO_SUBJECT or words[:2] == ["the", "default"] or _CLAUSE.search(subject) or rest[0] in "[{(":
+    if words[0] in _NO_SUBJECT or _CLAUSE.search(subject) or _NOT_NAMED.match(subject) or _LISTED.match(rest):
+        return None
+    if (
+        words == ["each"]
+        or _ANOTHER_CLAUSE.search(rest)
+        or rest.split()[0] in ("exist", "that", "because", "why", "to")
+    ):
         return None
     verb = "can" if verb == "cannot" else verb
     if verb == "must" and rest.startswith("be "):
-        plural = subject.split()[-1].endswith("s") and not subject.lower().startswith(("a ", "an "))
+        heads = {words[-1], words[1]} if words[0] in ("the", "all", "both") and len(words) > 1 else {words[-1]}
+        plural = words[0] not in ("a", "an") and any(map(_is_plural, heads))
         return f"{'do' if plural else 'does'} {lower_first(subject)} have to {rest}"
     return f"{verb} {lower_first(subject)} {rest}"

@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from ragline.questions.asking import Candidate, Dice, ask, call, keywords, shorten, within
+from ragline.questions.asking import Candidate, Dice, ask, call, shorten, within
 from ragline.questions.english import content_words, imperative, lower_first, third_person, with_article
 from ragline.questions.markup import Docstring, Field, fields, is_item, plain, prose
 from ragline.questions.phrasings import (
@@ -97,13 +97,11 @@ def _ask_setting(about: str, span: Span, names: dict[str, str], rng: random.Rand
     elif (whether := WHETHER.match(about)) and not about.lower().startswith("if "):
         condition = in_everyday_words(shorten(whether["condition"], 14), rng)
         if len(content_words(condition)) >= 2 and not condition.startswith("to "):
-            yield from ask(
-                "setting", span, rng, SETTING_DECIDES, condition=condition, keys=keywords(condition), **names
-            )
+            yield from ask("setting", span, rng, SETTING_DECIDES, condition=condition, **names)
     elif parts is None and made == about and not _NO_THING.search(about):
         thing = in_everyday_words(with_article(lower_first(shorten(about, 14))), rng)
         if len(content_words(thing)) >= 3:
-            yield from ask("setting", span, rng, SETTING_IS, thing=thing, keys=keywords(thing), **names)
+            yield from ask("setting", span, rng, SETTING_IS, thing=thing, **names)
 
 
 def _ask_value(text: str, span: Span, field: Field, subject: Subject, rng: random.Random) -> Iterator[Candidate]:

@@ -3,7 +3,8 @@
 import re
 
 from ragline.questions.filter_patterns import one_of
-from ragline.questions.filter_verdict import Context, Verdict
+from ragline.questions.filter_support import stems
+from ragline.questions.filter_verdict import Context, Verdict, gold_text
 from ragline.types import QAExample
 
 # --- pointing at a text ----------------------------------------------------------------------------
@@ -47,6 +48,13 @@ _ENDS = (
 _PIECE = (
     one_of("text passage document documentation docs article page section chapter content report paper excerpt") + "s?"
 )
+_PART = one_of(
+    "sentence line bullet heading caption footnote page paragraph section chapter figure listing excerpt passage"
+)
+_ORDINAL = one_of("first second third fourth fifth last next previous opening closing final preceding")
+_SHOWN = one_of(
+    "given shown told provided presented supplied quoted cited attached reproduced printed excerpted pasted"
+)
 _CUE = one_of(
     "answer answers information info explanation idea theme message conclusion conclusions conclude concluded learn",
     "infer inferred basis based described description mention mentioned mentions stated states discussed discusses",
@@ -63,8 +71,18 @@ _POINTERS = (
     rf"{_THE}{_SHEET}{_ENDS}",
     rf"\b(?:{_IN}|does|do|did|is|was)\s+(?:the|this|that|these)\s+(?:\w+ )?{_ONLY_TEXT}{_ENDS}",
     rf"\b{_IN}\s+{_THIS}{_SHEET}{_ENDS}",
-    rf"\b{_IN}\s+the\s+{_GIVEN}\s+{_SHEET}\b",
-    rf"\bthe\s+{_SHEET}\s+(?:above|below|provided|given here|(?:that )?you were given)\b",
+    rf"\b(?:the|this|these)\s+{_GIVEN}\s+{_SHEET}\b",
+    rf"\b(?:the|this|these)\s+(?:{_SHEET}|{_PART}s?|words)\s+"
+    r"(?:above|below|provided|given here|(?:that )?you were given)\b",
+    r"\b(?:told|taught)\s+here\b",
+    # An instruction to whoever answers.
+    r"\s(?-i:Answer|Quote|Cite|Base|Support|Refer|Justify|Respond|Rely)\s+(?:with|from|using|the|your|to|on|only|it|by)\b",
+    # An opening clause, whatever its verb, about a text without a name: `Going through the passage, …`.
+    rf"^[^,?]{{0,40}}\b(?:the|this|that)\s+(?:\w+\s+)?(?:{_PIECE}|{_PART}|snippet|extract|example|description)s?"
+    r"(?:\s+(?:above|below|here|at the \w+|given|provided|supplied|shown|quoted|itself))?\s*,",
+    rf"\b(?:the|this)\s+(?:\w+\s+)?{_PIECE}\s+to\s+(?:answer|find|explain|support|decide)\b",
+    rf"\b{_PART}s?\s+(?:of|in|from)\s+(?:the|this)\s+{_PIECE}{_ENDS}",
+    rf"\b(?:the|this)\s+{_PIECE}\s+(?:has|had)\s+(?:on|about|to say)\b|\b(?:the|this)\s+{_ONLY_TEXT}\s+{_SAY}\b",
     rf"\b(?:does|do|did|would|could|is|are|has|had|can)\s+(?:the|this)\s+(?:\w+ )?{_SHEET}(?: \w+ly)?\s+{_SAY}\b",
     rf"\b(?:answer|cite|quote|paraphrase|summari[sz]e)\s+(?:\w+\s+){{0,2}}?(?:the|this)\s+{_PIECE}{_ENDS}",
     rf"\b(?:does|do|did|would|is|are)\s+(?:the|this)\s+{_ONLY_TEXT}\s+\w+",
@@ -76,7 +94,14 @@ _POINTERS = (
     rf"\b{_SAID}\s+(?:above|below|earlier|previously|here|in\s+{_THE}{_SHEET}{_ENDS})",
     rf"\b{_SAID}\s+by\s+the\s+(?:{_TELLER}|text|passage|article)\b",
     rf"\b(?:according to|in the opinion of)\s+(?:the\s+)?{_TELLER}\b",
-    r"\b(?:above|afore)-?\s?(?:mentioned|said|described|stated)\b|\bthe (?:former|latter)\b|\bthe above [a-z]+\b",
+    r"\b(?:above|afore)-?\s?(?:mentioned|said|described|stated)\b|"
+    r"\bthe (?:former|latter)(?=['’]s\b|\s*(?:[?.,;)]|$))|\bthe above\b",
+    rf"\b{_IN}\s+(?:the\s+|what\s+is\s+)?(?:above|below|foregoing)\s*(?:[,.?:;)]|$)|\b(?:as|see|\()\s*(?:above|below)\b",
+    rf"\b(?:{_IN}|does|do|did|is|was)\s+(?:the|this)\s+{_ORDINAL}\s+{_PART}\b",
+    rf"\b(?:in|on|from|per|under|see|of|by)\s+(?:the\s+)?{_PART}\s+(?:\d+|[A-Z]\b|one|two|three|four|five)(?=\s*(?:[,.?:;)]|$))",
+    rf"\b(?:the|this)\s+(?:\w+ )?{_SHEET}\s+(?:at hand|in question|in front of|{_SHOWN})"
+    r"(?=\s*(?:[,.?:;)]|$)|\s+(?:you|us|me|to|in|is|are)\b)",
+    rf"\byou\s+(?:have\s+|had\s+)?(?:just\s+|were\s+|been\s+|have\s+been\s+)+(?:read|seen|{_SHOWN})\b",
     r"\b(?:the|this|these) (?:\w+ ){0,3}(?:shown|listed|mentioned|described|given|quoted) (?:above|below|here)\b",
     r"\b(?:figure|table|fig\.|listing|equation|step)\s+\d+\b(?=[^?]*\b(?:show|above|below|list|illustrat|depict|say))",
 )
@@ -84,22 +109,28 @@ _POINTS = tuple(re.compile(pointer, re.IGNORECASE) for pointer in _POINTERS)
 
 # --- words for something that is not named ---------------------------------------------------------
 
+_KIND = one_of(
+    "function method class parameter argument param option setting attribute property feature keyword flag routine",
+    "exception plugin endpoint decorator constructor callback",
+)
+_AUXILIARY = one_of("is are was were be been do does did has have had can could may might must shall should will would")
+_LINK = one_of("of for in on to from with by that which who called named used and or")
 _THING = re.compile(
-    r"\b(?:this|these|the said)\s+(?:\w+\s+)?"
+    rf"\b(?:this|these|the said)\s+(?:\w+\s+)?(?:{_KIND}|"
     + one_of(
-        "function method class parameter argument param option setting attribute property feature integration program",
-        "policy library package module command api operation tool service procedure technique approach keyword flag",
-        "routine object call offset exception plugin app application platform process product device model system",
-        "concept term topic subject component endpoint",
+        "integration program policy library package module command api operation tool service procedure technique",
+        "approach object call offset app application platform process product device model system",
+        "concept term topic subject component",
     )
-    + r"(?:s|es)?\b",
+    + r")(?:s|es)?\b",
     re.IGNORECASE,
 )
 _THE_THING = re.compile(
-    r"\bthe\s+(?:function|method|class|parameter|argument|option)(?=\s*[?.,]|\s+"
-    r"(?:takes?|returns?|accepts?|do|does|raises?|expects?|requires?|have|has|works?|supports?|controls?|means?|affects?|defines?)\b)",
+    rf"\b(?:(?:do|does|did|can|could|will|would|should|must|may)\s+the\s+{_KIND}s?\b(?!\s+(?:{_LINK}|{_KIND})\b)|"
+    rf"the\s+{_KIND}(?=\s*(?:[?.,;)]|$)|['’]s\b|\s+(?:{_AUXILIARY}|\w+ly|\w+[^s\W]s)\b))",
     re.IGNORECASE,
 )
+"""The name of a kind of thing, where no name stands beside it: `the method`, not `the method of interpolate`."""
 _NAMED = re.compile(r"\w[_.]\w|\w\(\)|[a-z][A-Z]|(?<=\s)[A-Z]\w|(?<=\s)[`'\"]\w|=")
 _EXPLAINED = re.compile(r"\s+(?:that|which|who|where)\b")
 _OPENING = one_of(
@@ -139,12 +170,27 @@ _BARE = re.compile(
 """What follows a `this` that stands alone, where `this column` would not."""
 
 
+_A_TEXT = re.compile(
+    r"\b(?:the|this|these)\s+(?:\w+\s+)?(?P<noun>"
+    + one_of("text passage document documentation docs article excerpt extract paragraph snippet context sentence")
+    + rf"s?|{_TELLER})(?=\s*(?:$|[,.?;:!)\]’'])|\s+(?:{_AUXILIARY}|\w+[^s\W]s|as|to|in|only|alone|about|on|we|you)\b)",
+    re.IGNORECASE,
+)
+"""A noun that ends there: `the text column` is no text."""
+
+
 def passage_dependence(example: QAExample, context: Context) -> Verdict:
     """The question stands on its own: it neither points at a text nor opens with a word for something not named.
 
-    A follow-up question may do the latter: what it speaks of is in the chat history.
+    `The article` is such a text, however it is spoken of, unless the gold passages themselves speak of articles.
+    A follow-up question may use a word for what is not named: that is in the chat history.
+
+    Raises:
+        DataError: a gold passage or its document is not in the context.
     """
     found = next((match for pointer in _POINTS if (match := pointer.search(example.question))), None)
+    if found is None and example.answerable and (text := _A_TEXT.search(example.question)):
+        found = None if set(stems(text["noun"])) <= set(stems(gold_text(example, context))) else text
     if found is not None:
         return Verdict(False, 0.0, f"points at a text: {found.group()!r:.60}")
     if not example.chat_history and (word := _unresolved(example.question)):

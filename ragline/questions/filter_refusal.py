@@ -35,10 +35,49 @@ _SILENT = one_of(
     "is_silent says?_nothing mentions?_nothing contains?_nothing is_insufficient is_incomplete is_unclear",
     "cuts?_off (?:appears|seems)_to_be_(?:incomplete|cut|truncated)",
 )
-_FACT = one_of("information mention details? answer reference indication data explanation")
+_FACT = one_of(
+    "information info mention details? answers? reference indication explanation clues? hints? guidance statement word",
+    "specifics particulars evidence account description discussion insight",
+)
 _FIND_OUT = one_of("answer determine find provide tell say know locate give infer")
 
+_TEXT = one_of(
+    "documents? texts? passages? contexts? articles? excerpts? documentation sources? materials? snippets? docs",
+    "extracts? paragraphs? authors? writers?",
+)
+"""Those of `_SOURCE` that name nothing but a text or who wrote it."""
+_NO = one_of(
+    "not n['’]t no nor never nothing nowhere neither hardly without lacks? fails? omits? skips? ignores? cannot"
+)
+_KNOW = one_of(
+    "know tell say answer find determine infer conclude establish judge confirm verify deduce ascertain work_out",
+    "figure_out make_out learn address comment guess speak",
+)
+_TOLD = one_of(
+    "mentioned specified stated addressed answered discussed explained covered described detailed disclosed documented",
+    "revealed clarified spelled_out spelt_out touched_(?:up)?on said told recorded answerable clear known",
+)
+_IT = r"(?:it|this|that|these|those|such \w+|the (?:answer|question|information|matter|point|topic|reason|details?))"
+_ASIDE = r"(?:(?:unfortunately|regrettably|sadly|however|but),?\s+)?"
+_ON_A_CONDITION = r"\b(?:if|when|unless|until|by default)\b"
+
 _PHRASES = (
+    # The text denies: `nowhere does the passage say`, `the text, sadly, gives no hint`.
+    rf"(?<!if )(?<!when )(?<!unless )(?<!where )\b{_THE}{_TEXT}\b[^.;]{{0,40}}?\b{_NO}\b[^.;]{{0,30}}?"
+    rf"\b(?:{_GIVE}|{_FACT})\b",
+    rf"\b(?:nothing|nowhere|no part|none)\b[^.;]{{0,30}}\b{_THE}{_TEXT}\b",
+    # A speaker is not able to say.
+    rf"\b(?:I|we|the (?:assistant|model|bot))\s+(?:[\w’']+\s+){{0,3}}?"
+    rf"(?:cannot|\w+n['’]t|not|never|unable|hardly)\b[^.;]{{0,25}}?\b{_KNOW}\b",
+    rf"\b(?:no|without any)\s+(?:way|means|basis|chance)\s+(?:to|of|for)\b"
+    rf"[^.;]{{0,15}}\b(?:{_KNOW}|knowing|telling|saying)\b",
+    rf"^\W*{_ASIDE}(?:it\s*(?:is|['’]s)\s+)?(?:hard|difficult|tough|impossible)\s+to\s+{_KNOW}\b",
+    # What was asked for is not said; on a condition it would be.
+    rf"^\W*{_ASIDE}{_IT}\b(?![^.]*{_ON_A_CONDITION})[^.;]{{0,30}}?\b(?:{_NO}|un)\s*"
+    rf"(?:(?:be|been|being|really|ever|\w+ly)\s+)*{_TOLD}\b",
+    rf"^\W*(?:is\s+|left\s+|remains?\s+|stays?\s+)?(?:{_NO}\s+|un)(?:\w+ly\s+)?{_TOLD}\b"
+    rf"(?=\W*$|\s+(?:here|anywhere)\b|\s+(?:in|by)\s+{_THE}{_TEXT}\b)",
+    rf"^\W*{_ASIDE}(?:there\s*(?:is|['’]s|are)\s+)?no\s+(?:\w+\s+){{0,2}}{_FACT}\W*$",
     # The document does not say …; but "if a page does not contain tables" is an answer.
     rf"(?<!if )(?<!when )(?<!unless )(?<!where )\b{_THE}{_SOURCE}\b{_GIVEN_HERE}\s+{_NOT}\s+(?:\w+ly\s+)?{_GIVE}\b",
     rf"\b{_THE}{_SOURCE}\b{_GIVEN_HERE}\s+(?:\w+ly\s+)?{_SILENT}\b",

@@ -76,6 +76,12 @@ def holds_verbatim(text: str, answer: str) -> bool:
     return f" {normal(answer)} " in f" {normal(text)} "
 
 
+def opens_a_sentence(text: str, answer: str) -> bool:
+    """Whether the answer stands in the text from where a sentence begins, compared like `holds_verbatim`."""
+    wanted = f"{normal(answer)} "
+    return any(f"{normal(text[span.start :])} ".startswith(wanted) for span in sentences(text))
+
+
 def numbers(text: str) -> set[str]:
     """Numbers in digits, `1,000` as `1000` and `0.50` as `0.5`; neither marks of list items nor parts of links."""
     return {_plain(match) for match in _NUMBER.findall(_LIST_MARK.sub(" ", _URL.sub(" ", text)))}
@@ -224,6 +230,8 @@ def grounding(example: QAExample, context: Context) -> Verdict:
 def answer_in_question(example: QAExample, context: Context) -> Verdict:
     """Some answer says more than its question; the score is the share of its words that the question lacks.
 
+    News comes from the passages: what they do not hold either (`In a word, …`) only frames the question's own words.
+
     Three kinds of question are rightly answered in their own words: one for yes or no, one for a choice, and one for a
     way to do something, where the answer is a statement of the passage and the news is whose it is.
 
@@ -242,13 +250,15 @@ def _news(answer: str, example: QAExample, context: Context) -> Verdict:
         return Verdict(False, 0.0, "the answer is the question")
     # 'one' is no content word, but may be the very number that was asked for.
     counts = {word for word in word_tokens(answer) if word in _SPELT and "how many" in question.lower()}
-    answer = answer if is_polar(question) else _YES_OR_NO.sub("", answer)
-    said = counts | set(stems(answer)) or set(word_tokens(answer)) or set(answer.split())
+    told = answer if is_polar(question) else _YES_OR_NO.sub("", answer)
+    said = counts | set(stems(told)) or set(word_tokens(told)) or set(told.split())
     asked = set(stems(question)) | set(word_tokens(question)) | set(question.split())
-    share = len(said - asked) / len(said) if said else 1.0
-    if share > 0:
+    text = gold_text(example, context)
+    news, held = said - asked, counts | _digits(text) | set(stems(text)) | set(word_tokens(text))
+    if news and (news & held or not said & asked):
+        share = len(news) / len(said)
         return Verdict(True, share, f"{share:.0%} of the answer's words are new")
-    stated = len(said) >= _SENTENCE_WORDS and holds_verbatim(gold_text(example, context), answer)
+    stated = len(said) >= _SENTENCE_WORDS and opens_a_sentence(text, answer)
     if is_polar(question) or (stated and asks_for_a_way(question)):
         return Verdict(True, 1.0, "rightly answered in the question's words")
     return Verdict(False, 0.0, "every word of the answer stands in the question")

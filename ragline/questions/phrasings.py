@@ -15,15 +15,27 @@ TASK: Wordings = (
     "need to {predicate}{of}",
     "What is the right call to {predicate}{of}?",
 )
+TASK_TYPED: Wordings = (
+    "how to {predicate}{of}",
+    "{predicate}{of}",
+    "need to {predicate}{of}",
+    "how do i {predicate}{of}",
+    "way to {predicate}{of}",
+)
+"""For predicates in telegraphic style, such as 'write object to csv file'."""
 THING: Wordings = (
     "How do I get {thing}{of}?",
-    "How can I find {thing}{of}?",
+    "How can I get {thing}{of}?",
     "how to get {thing}{of}",
     "What gives me {thing}{of}?",
-    "how do I look up {thing}{of}",
     "Is there a way to get {thing}{of}?",
     "I need {thing}{of}",
     "Which call returns {thing}{of}?",
+)
+PROVIDER: Wordings = (
+    "What provides {thing}{of}?",
+    "Is there something that provides {thing}{of}?",
+    "which class or function provides {thing}{of}",
 )
 CHECK: Wordings = (
     "How do I check whether {condition}{of}?",
@@ -139,20 +151,17 @@ SETTING_DECIDES: Wordings = (
     "How do I control whether {condition}{where}?",
     "Can I choose whether {condition}{where}?",
     "Which option of {call} decides if {condition}?",
-    "{call}: {keys}",
 )
 SETTING_IS: Wordings = (
     "How do I specify {thing}{where}?",
     "Where do I give {thing}{where}?",
     "How can I set {thing}{where}?",
-    "Which argument of {call} is {thing}?",
-    "{call} {keys}",
+    "Which argument of {call} takes {thing}?",
 )
 VALUE: Wordings = (
     "What does {name}={value} mean{where}?",
     "{call} {name}={value}",
     "what does {name}={value} do{where}",
-    "When would I use {name}={value}{where}?",
     "What is the effect of {name}={value}{where}?",
 )
 VALUE_DOES: Wordings = (
@@ -237,13 +246,13 @@ YES_NO: Wordings = ("{question}{where}?",)
 
 # --- headings --------------------------------------------------------------------------------------
 
-HEADING_ASKS: Wordings = ("{question}{about}?", "{question}{about}?", "{keys}{about}")
+HEADING_ASKS: Wordings = ("{asked}{about}?", "{asked}{about}?", "{keys}{about}")
 HEADING_TASK: Wordings = (
-    "How do I {predicate}{about}?",
-    "how to {predicate}{about}",
-    "How can I {predicate}{about}?",
-    "I want to {predicate}{about}",
-    "What do I have to do to {predicate}{about}?",
+    "How do I {task}{about}?",
+    "how to {task}{about}",
+    "How can I {task}{about}?",
+    "I want to {task}{about}",
+    "What do I have to do to {task}{about}?",
 )
 HEADING_TOPIC: Wordings = (
     "{heading}{about}",

@@ -1,6 +1,7 @@
 """Questions by rule: candidates from every document, filters that count what they drop, a cap per document."""
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,6 +19,9 @@ from ragline.text import word_tokens
 from ragline.types import Document, Drop, Passage, QAExample, Span
 
 MIN_ANSWER_WORDS, MAX_ANSWER_WORDS = 3, 60
+_ANNOUNCES = re.compile(
+    r"(?:^|\n\s*)(?:There are (?:many|several|some|various|two|three|four)|See)\b|\b(?:as follows|the following)\W*$|:$"
+)
 _FIRST_KINDS = ("howto", "keywords", "heading", "definition", "error", "reverse")
 _SHARE = {"keywords": 0.5, "topic": 0.5, "returns": 0.4, "default": 0.5, "behaviour": 0.6, "parameter": 0.8}
 """Kinds that every document offers, and that say little of it, have less luck than the others."""
@@ -122,6 +126,8 @@ def _fault(example: QAExample, passages: Sequence[Passage]) -> str:
     """Why an example cannot be a question, whatever the others are; empty where it can."""
     if not MIN_ANSWER_WORDS <= len(example.answers[0].split()) <= MAX_ANSWER_WORDS:
         return "answer too short or too long"
+    if _ANNOUNCES.search(example.answers[0]):
+        return "answer only announces"
     if not any(passage.start <= example.start and example.end <= passage.end for passage in passages):
         return "answer split by chunking"
     if len(content_words(example.question)) < 2 and example.kind not in ("definition", "error", "purpose"):

@@ -42,7 +42,7 @@ _SELF = re.compile(
 _SETTING = re.compile(r"\b[Tt]his (?:keyword|parameter|argument|option|setting|flag)\b")
 _POINTS_BACK = re.compile(
     r"\b(?:it|its|they|them|their|these|those|this|that case|above|below|here|such|otherwise|else|instead|"
-    r"both(?= (?:are|is|can|must|will)\b|,|$)|the (?:above|former|latter|following|previous|same|example))\b",
+    r"both(?= (?:are|is|can|must|will)\b|,|$)|also|the (?:above|former|latter|following|previous|same|example|rest))\b",
     re.IGNORECASE,
 )
 _REFERS = re.compile(r"^(?:see|for more|for further|for details|refer)\b|https?://", re.IGNORECASE)
@@ -50,30 +50,40 @@ _HAS_VERB = re.compile(
     r"\b(?:is|are|was|has|have|had|does|do|can|cannot|want|need|which|that|contains?|equals?|exceeds?|exists?|match(?:es)?|"
     r"occurs?|happens?|raises?|uses?|appears?|you|I|\w{3,}(?:ed|ing)|set|given)\b"
 )
+_FINITE = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|do|does|did|can|cannot|will|would|must|should|may|I \w+|you \w+)\b"
+)
 _BARE_VALUE = re.compile(
     r"^(?:not )?(?:True|False|None|NaN|\d+|'[^']*'|\"[^\"]*\"|"
     r"specified|given|provided|passed|set|omitted|supplied|empty)$"
 )
-_VALUE_AND_MORE = re.compile(r"^(?:set to |given |found |\w+ed |['\"])")
+_VALUE_AND_MORE = re.compile(r"^(?:set to |given |found |\w+ed |(?:'[^']*'|\"[^\"]*\")(?:$| (?:and|or)\b|, ))")
 _KIND_OF_VALUE = re.compile(
     r"^(?:an? )?(?:int|integer|float|str|string|bool|boolean|list|dict|dictionary|callable|function|tuple|array|"
     r"list-like|array-like|dict-like|sequence|Series|DataFrame|number|timedelta|offset)\b"
 )
 
-_IF = re.compile(r"^(?:If|When|In case) (?P<condition>[^,]+(?:, [^,]+)??), (?:then )?\S.{8,}$")
+_IF = re.compile(r"^(?:If|When|In case) (?P<condition>[^,]+(?:, [^,]+)??), (?:then )?(?P<result>\S.{8,})$")
 _RESULT_IF = re.compile(r"^(?P<result>[^,]{8,}?) (?:if|when) (?P<condition>(?:[^\s,]+ ){2,}[^,]+)$")
 _NO_CONDITION = re.compile(
     r"you(?: \w+ly| would|'d)? (?:want|wish|need|like|prefer)|"
     r"you (?:still )?have (?:any|more|further|additional)|\w+ing "
 )
+_NO_RESULT = re.compile(
+    r"^(?:how|otherwise|what|whether|which)\b|, whether\b|\bonly\b|"
+    r"\b(?:indicat|determin|check|test|specif|detect|ask|see|know|tell|control|flag)(?:e?s|ed?|y|ies|ing)?$",
+    re.IGNORECASE,
+)
+"""Where these end the main clause, its 'if' is a 'whether'."""
+_NO_GOAL = re.compile(r"\b(?:you|either|call|pass|see|set|use)\b(?<!^use)|^(?:specify|indicate|denote|determine|set)\b")
 _GOALS = tuple(
     re.compile(pattern)
     for pattern in (
         r"^If (?:you|one) (?:wants?|wish|needs?|would like|prefer|'d like) to (?P<goal>[^,]+), \S.+$",
         r"^[^,]+? (?:if|when) you (?:want|wish|need|would like|prefer) to (?P<goal>[^,]+)$",
         r"^(?:To|In order to) (?P<goal>[^,]+), \S.+$",
-        r"^(?:Use|Pass|Set|Specify|Click|Select|Call|Add) .+? (?:in order )?to (?P<goal>[a-z].+)$",
-        r"^.+? (?:can be|may be|is|are) used to (?P<goal>[a-z].+)$",
+        r"^(?:Use|Pass|Set|Click|Select|Call|Add) [^,]+? (?:in order )?to (?P<goal>[a-z][^,]+)(?:, .+)?$",
+        r"^.+? (?:can be|may be) used to (?P<goal>[a-z][^,]+)(?:, .+)?$",
     )
 )
 _FOR_DOING = re.compile(r"^For (?P<doing>\w+ing) (?P<thing>[^,]+), (?:use|pass|set|call|see how|go)\b.+$")
@@ -87,12 +97,13 @@ _UNLIKE = re.compile(
 _EQUIVALENT = re.compile(
     r"^(?:(?:This|It|SELF) is )?(?:[Rr]oughly |[Aa]n )?[Ee]quivalent (?:to|of) (?P<other>[^,]+)(?:, .+)?$"
 )
-_DOES = re.compile(r"^SELF (?:(?:does not|cannot|can not|will not|doesn't|also|always|only) )?(?P<rest>\w+ .+)$")
+_DOES = re.compile(r"^SELF (?:does not|can|cannot|can not|will not|doesn't|always) (?P<rest>\w+ .+)$")
 _IS_A = re.compile(
     r"^(?P<term>(?:[^\s,;:.()]+ ){0,4}?[^\s,;:.()]+) (?P<is>is|are|means|refers to) (?:an?|the|any|when|how)\b .+"
 )
 _NO_TERM = re.compile(
-    r"^(?:if|when|there|that|what|which|where|who|here|you|we|your|our|as|for|in|on|at|by|to|one|each|all|"
+    r"^(?:if|when|since|because|while|although|unlike|assume|consider|let|suppose|there|that|what|which|where|who|here|"
+    r"you|we|your|our|as|for|in|on|at|by|to|one|each|all|some|several|many|few|"
     r"the (?:default|result|value|first|second|return|output|same)|note|default|any|every|only|another)\b",
     re.IGNORECASE,
 )
@@ -139,10 +150,10 @@ def _advice(statement: Statement, rng: random.Random) -> Iterator[Candidate]:
     else:
         goal = next((match["goal"] for pattern in _GOALS if (match := pattern.match(text))), "")
     parts = imperative(shorten(to_first_person(goal)))
-    if parts is None or not _stands_alone(goal) or len(content_words(goal)) < 2:
+    if parts is None or _NO_GOAL.search(goal) or not _stands_alone(goal) or len(content_words(goal)) < 2:
         return
     predicate = in_everyday_words(another_verb(*parts, rng), rng)
-    where = "" if len(content_words(goal)) >= 5 and rng.random() < 0.5 else _where(statement.subject, goal, rng)
+    where = _where(statement.subject, goal, rng)
     yield from ask("advice", statement.span, rng, ADVICE, predicate=predicate, where=where)
 
 
@@ -153,23 +164,35 @@ def _condition(statement: Statement, rng: random.Random) -> Iterator[Candidate]:
         match = _RESULT_IF.match(text.rstrip("."))
         if match is None or not _stands_alone(match["result"]):
             return
-        if not (imperative(match["result"]) or invert(match["result"])):
+        told = imperative(match["result"])
+        if not (told or invert(match["result"])) or (told and told[0] in ("specify", "indicate", "set")):
             return
-    if _NO_CONDITION.match(match["condition"]):
+    if _NO_CONDITION.match(match["condition"]) or _NO_RESULT.search(match["result"]):
         return
-    told = to_first_person(match["condition"].replace("SELF", "it"))
-    condition = _with_setting(told, statement.setting)
+    said = to_first_person(match["condition"].replace("SELF", "it"))
+    condition = _with_setting(said, statement.setting)
     if not _HAS_VERB.search(condition) or not _stands_alone(condition):
         return
-    if condition == told and (len(content_words(condition)) < 2 or _VALUE_AND_MORE.match(condition)):
+    if condition == said and not _is_clause(said, match["result"]):
         return
-    named = 0 if condition == told else len(statement.setting)  # a parameter's name stays as it is
+    named = 0 if condition == said else len(statement.setting)  # a parameter's name stays as it is
     short = shorten(condition, 20)
     condition = f"{short[:named]} {in_everyday_words(short[named:], rng, share=0.4)}".strip()
     if short:
         subject = statement.subject
         parts = {"condition": condition, "call": call(subject, rng), "where": _where(subject, condition, rng)}
         yield from ask("condition", statement.span, rng, CONDITION if subject.titled else CONDITION_OF_CALL, **parts)
+
+
+def _is_clause(condition: str, result: str) -> bool:
+    """Whether both halves of 'if ..., ...' have a verb of their own, and the condition says enough."""
+    if len(content_words(condition)) < 2 or condition[0] in "'\"" or _VALUE_AND_MORE.match(condition):
+        return False
+    return _has_finite_verb(condition) and (_has_finite_verb(result) or imperative(result) is not None)
+
+
+def _has_finite_verb(text: str) -> bool:
+    return _FINITE.search(text) is not None or any(is_third_person(word) for word in text.split()[1:])
 
 
 def _with_setting(condition: str, setting: str) -> str:
@@ -189,10 +212,12 @@ def _difference(statement: Statement, rng: random.Random) -> Iterator[Candidate]
     text = statement.text.rstrip(".")
     wordings = UNLIKE
     match = _UNLIKE.match(text)
-    if match is None and not statement.setting:
+    if match is None:
         wordings = EQUIVALENT
         match = _EQUIVALENT.match(text)
-    if match and len(match["other"].split()) <= 5 and _stands_alone(match["other"]):
+    if match and re.fullmatch(r"\w+(?: \w+){2,}", match["other"]):  # a formula in words, or a sentence
+        return
+    if match and not statement.setting and len(match["other"].split()) <= 5 and _stands_alone(match["other"]):
         named = call(statement.subject, rng)
         yield from ask("difference", statement.span, rng, wordings, call=named, other=match["other"])
 
@@ -231,7 +256,9 @@ def _definition(statement: Statement, rng: random.Random) -> Iterator[Candidate]
     if len("".join(content_words(bare))) < 2 or (statement.setting and bare != statement.setting):
         return
     parts = {"is_are": "are" if match["is"] == "are" else "is", "term": term, "bare": bare}
-    known = term in statement.subject.calls or len(content_words(bare)) > 1
+    symbols = any(len(word) == 1 for word in bare.split())
+    general = len(content_words(bare)) > 1 and not symbols and not term.startswith("the ")
+    known = term in statement.subject.calls or general
     where = "" if known else _where(statement.subject, term, rng)
     wordings = DEFINITION if known else DEFINITION_WITHIN
     yield from ask("definition", statement.span, rng, wordings, where=where, **parts)
@@ -244,7 +271,9 @@ def _yes_or_no(statement: Statement, rng: random.Random) -> Iterator[Candidate]:
         asked = None if "SELF" in statement.text else invert(statement.text)
     if asked is None or not _stands_alone(asked) or len(content_words(asked)) < 3:
         return
-    question = in_everyday_words(shorten(asked, 17), rng, share=0.4)
+    if statement.setting and not re.match(rf"\w+ (?:the )?{re.escape(statement.setting)}(?!\w)", asked):
+        return  # in a description, what is not said of the parameter is said of what went before
+    question = in_everyday_words(shorten(re.split(r",? which\b", asked)[0], 17), rng, share=0.4)
     if question:
         where = _where(statement.subject, question, rng)
         yield from ask("yes_no", statement.span, rng, YES_NO, question=question, where=where)

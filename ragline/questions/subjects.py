@@ -10,7 +10,8 @@ from ragline.questions.markup import parse_docstring, plain, prose
 from ragline.types import Document, Span
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
-_SIGNATURE = re.compile(r"\s*[\w.]+\(.*\)(?: ->.*)?$", re.DOTALL)
+_SIGNATURE = re.compile(r"\s*[\w.]+\(.*\)(?: ->.*|\s*--)?$", re.DOTALL)
+_FIELD = re.compile(r"\s*\w+ : ")
 _ASIDE = re.compile(r" ?\([^()]*\)")
 _AFTER_OBJECT = re.compile(
     r"[,;:(]| (?:by|using|with|from|over|along|for|if|when|where|that|which|at|on|according|based|as|via|such|and|or)\b"
@@ -35,6 +36,8 @@ class Subject:
     """Whether no document of another cluster has the same one."""
     activity: str
     """What it is for, as 'reading a csv file'; empty where that would not tell it from others."""
+    namespace: bool = False
+    """Whether other documents' names stand below it, as those of a module's functions do."""
 
 
 def subjects(documents: Sequence[Document]) -> dict[str, Subject]:
@@ -43,20 +46,24 @@ def subjects(documents: Sequence[Document]) -> dict[str, Subject]:
     said = {d.doc_id: _said(d, summaries[d.doc_id]) for d in documents}
     clusters_of_name: defaultdict[str, set[str]] = defaultdict(set)
     clusters_of_words: defaultdict[str, set[str]] = defaultdict(set)
+    above = set[str]()
     for document in documents:
         for name in (_name(document), *document.aliases):
+            above.add(name.rpartition(".")[0])
             for tail in _tails(name):
                 clusters_of_name[tail].add(document.cluster)
         for words in (said[document.doc_id], _activity(said[document.doc_id])):
             clusters_of_words[_key(words)].add(document.cluster)
+    is_namespace = {d.doc_id: _name(d) in above and _name(d).rpartition(".")[2].islower() for d in documents}
     return {
         document.doc_id: Subject(
-            calls=_calls(_name(document), clusters_of_name),
+            calls=_calls(_name(document), clusters_of_name)[-1 if is_namespace[document.doc_id] else 0 :],
             titled=document.format != "numpydoc",
             owner=_owner(_name(document)) if document.format == "numpydoc" else "",
             summary=summaries[document.doc_id],
             own_summary=len(clusters_of_words[_key(said[document.doc_id])]) == 1,
             activity=_own_activity(said[document.doc_id], clusters_of_words),
+            namespace=is_namespace[document.doc_id],
         )
         for document in documents
     }
@@ -94,7 +101,9 @@ def _owner(name: str) -> str:
 def _summary(document: Document) -> Span | None:
     opening = parse_docstring(document.text).opening if document.format == "numpydoc" else Span(0, len(document.text))
     spans = (span for span in prose(document.text, opening))
-    return next((span for span in spans if not _SIGNATURE.match(document.text[span.start : span.end])), None)
+    first = next((span for span in spans if not _SIGNATURE.match(document.text[span.start : span.end])), None)
+    listed = first is not None and document.format == "numpydoc" and _FIELD.match(document.text, first.start)
+    return None if listed else first
 
 
 def _said(document: Document, span: Span | None) -> str:
@@ -108,7 +117,8 @@ def _activity(summary: str) -> str:
     verb, rest = parts[0], _ASIDE.sub("", parts[1])
     boundary = _AFTER_OBJECT.search(rest)
     thing = rest[: boundary.start()] if boundary and content_words(rest[: boundary.start()]) else rest
-    return f"{gerund(verb)} {lower_first(thing)}" if 1 <= len(thing.split()) <= 7 else ""
+    said = 1 <= len(thing.split()) <= 7 and not re.search(r"ing\b|ed$|^(?:and|or)\b", thing)
+    return f"{gerund(verb)} {lower_first(thing)}" if said else ""
 
 
 def _own_activity(summary: str, clusters: Mapping[str, set[str]]) -> str:

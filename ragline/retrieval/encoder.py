@@ -1,30 +1,47 @@
-"""Bi-encoders: load, fingerprint, encode."""
+"""Bi-encoders: load, fingerprint, encode.
+
+A vector is a function of its text alone: on a CPU every text runs by itself, on a GPU in batches of a fixed shape.
+Which texts are encoded along with it, in what order and how many, changes no bit of it, so vectors can be kept singly.
+"""
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Router
+from sentence_transformers.sentence_transformer.modules import Router, Transformer
 
 from ragline import inference, repro
 from ragline.builtin import model_folder
-from ragline.errors import ConfigError, ModelError
-from ragline.io import Vectors, digest, read_vectors, whole_folder, write_vectors
+from ragline.errors import ConfigError, DataError, ModelError
+from ragline.io import Vectors, digest, read_vectors, whole_file, whole_folder
+from ragline.parallel import batched
 from ragline.progress import track
+from ragline.retrieval import store as vector_store
 from ragline.types import Passage
 
 log = logging.getLogger(__name__)
 
-BATCH_TOKENS = 8192
-"""Tokens of one forward pass, padding included."""
-BLOCK = 512
-"""Texts encoded between two progress updates."""
+Task = Literal["query", "document"]
+PROMPTS: dict[Task, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+"""Names under which models save the prompt of each side, E5 and its kin `passage`."""
+
+GPU_BATCH_TOKENS = 16_384
+"""Tokens of one forward pass on a GPU, padding included."""
+GPU_LENGTH_STEP = 16
+"""There, lengths are padded to a multiple of it."""
+ALIKE = 16
+"""Texts of one length that a CPU's thread runs together."""
+CPU_BLOCK, GPU_BLOCK = 256, 8192
+"""Passages between two progress updates, and what a killed run encodes again at most."""
+NOT_OF_A_VECTOR = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+"""Entries of a transformer's config that say where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,17 @@ def load(name: str, root: Path = Path()) -> Encoder:
     where = model_folder(name, root)
     try:
         model = SentenceTransformer(str(where), device=str(repro.device()), model_kwargs={"dtype": torch.float32})
-        if isinstance(model[0], Router):
-            return pair(_route(model, "query"), _route(model, "document"))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{name}: not a usable bi-encoder: {' '.join(str(error).split())[:200]}") from error
-    return pair(model.eval(), model)
+    routed = isinstance(model[0], Router)
+    sides = [_route(model, "query"), _route(model, "document")] if routed else [model.eval(), model]
+    for side in sides:
+        if not isinstance(side[0], Transformer) or not hasattr(side.tokenizer, "backend_tokenizer"):
+            raise ModelError(
+                f"{name}: expected a transformer with a fast tokenizer, got {type(side[0]).__name__} with "
+                f"{type(side.tokenizer).__name__}; name another model in params.yaml"
+            )
+    return pair(*sides)
 
 
 def pair(questions: SentenceTransformer, passages: SentenceTransformer) -> Encoder:
@@ -93,13 +116,29 @@ def save(encoder: Encoder, folder: Path) -> None:
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """sha256 over weights, tokenizer, modules, prompts and the maximum length of a model."""
-    parts: list[str | bytes] = [str(model), str(model.prompts), str(model.max_seq_length)]
-    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
-    parts.append(json.dumps(tokenizer | {"padding": None, "truncation": None}))  # these two are only its last use
+    """sha256 over all of a model that changes a vector.
+
+    That is: weights and buffers, the transformer's configuration, the modules after it and their settings (pooling,
+    normalisation), prompts, tokenizer, lengths, and how many dimensions are kept.
+    """
+    parts: list[str | bytes] = [_text(model.prompts), _text([model.max_seq_length, model.truncate_dim])]
+    for module in _modules(model):
+        parts += [type(module).__name__, _text(module.get_config_dict())]
+    transformer: Any = model[0]
+    config = transformer.model.config.to_dict()
+    parts.append(_text({key: value for key, value in config.items() if key not in NOT_OF_A_VECTOR}))
+    tokenizer: Any = model.tokenizer
+    parts += [tokenizer.truncation_side, _text(getattr(tokenizer, "chat_template", None))]
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts.append(json.dumps(rules | {"padding": None, "truncation": None}))  # these two are only its last use
     for name, tensor in sorted(model.state_dict().items()):
-        parts += [name, str(tensor.dtype), tensor.detach().cpu().contiguous().numpy().tobytes()]
+        plain = tensor.detach().cpu().contiguous()
+        parts += [name, f"{plain.dtype} {tuple(plain.shape)}", plain.view(-1).view(torch.uint8).numpy().tobytes()]
     return digest(*parts)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def check_lengths(encoder: Encoder, passages: Sequence[Passage]) -> None:
@@ -122,8 +161,11 @@ def encode_questions(encoder: Encoder, questions: Sequence[str]) -> Vectors:
 
     Returns:
         (n, d) float32, rows of unit length.
+
+    Raises:
+        ModelError: the encoder gives numbers that are not finite.
     """
-    return _encode(encoder.questions, questions, "query", "encoding questions")
+    return _unit(_in_torch(encoder.questions, questions, "query"))
 
 
 def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
@@ -135,54 +177,171 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     Raises:
         ModelError: the encoder gives numbers that are not finite.
     """
-    return _encode(encoder.passages, texts, "document", "encoding passages")
+    return _unit(_in_torch(encoder.passages, texts, "document"))
 
 
-def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path) -> Vectors:
-    """Encode a whole corpus, or take its vectors from the store if these very ones were made before.
+def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path, out: Path) -> Vectors:
+    """Write the vectors of a corpus, row i for the i-th passage; what the store holds is not encoded again.
 
-    The key covers the encoder, how it is run and every text in order, so the store can only save time, never change a
-    byte.
+    The store can only save time: with or without it, and wherever an earlier run was interrupted, `out` gets the same
+    bytes. On a CPU the vectors come from OpenVINO, at a cosine of 0.9999 or more to `encode_passages`. Memory holds the
+    keys (32 bytes a passage and the like for their order) and one block of texts.
+
+    Args:
+        store: folder of the vector store.
+        out: the `.npy` to write, (n, d) float32, rows of unit length; whole or absent.
+
+    Returns:
+        `out`, memory-mapped.
+
+    Raises:
+        DataError: there are no passages.
+        ModelError: the encoder gives numbers that are not finite, or OpenVINO cannot run it.
+        ServiceError: the disk refused.
     """
-    way = (str(BATCH_TOKENS), str(repro.device()), str(repro.has_bfloat16()), str(inference.pays(len(passages))))
-    key = digest(encoder.fingerprint, *way, *(p.encoded_text for p in passages))
-    path = store / f"{key}.npy"
-    if path.exists():
-        log.info("vectors of %d passages taken from the store", len(passages))
-        return read_vectors(path)
-    vectors = encode_passages(encoder, [p.encoded_text for p in passages])
-    write_vectors(vectors, path)
-    return vectors
+    if not passages:
+        raise DataError("corpus: expected at least one passage, got none; check the sources in params.yaml")
+    keys = vector_store.text_keys(p.encoded_text for p in passages)
+    rows = vector_store.Rows(keys)
+    shelf = vector_store.shelf(store, _shelf_name(encoder), encoder.dim)
+    with whole_file(out) as part:
+        shape = (len(passages), encoder.dim)
+        sheet = _Sheet(np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape), rows)
+        for known, vectors in shelf.segments():
+            sheet.place(known, vectors)
+        new = int(sheet.absent.sum())
+        log.info("%d passages: %d from the store, %d encoded", len(passages), len(passages) - new, new)
+        for block, vectors in _encoded(encoder.passages, passages, sheet.wanted()):
+            shelf.add(keys[block], vectors)
+            sheet.place(keys[block], vectors)
+        sheet.vectors.flush()
+    shelf.tidy(rows.firsts[0])
+    return read_vectors(out)
 
 
-def _encode(model: SentenceTransformer, texts: Sequence[str], task: str, what: str) -> Vectors:
-    """Longest first, so that a batch holds texts of like length and memory peaks at once, not at the end."""
+class _Sheet:
+    """The vectors of a corpus while they come in, (n, d), and which rows are still absent, (n,)."""
+
+    def __init__(self, vectors: np.memmap[Any, np.dtype[np.float32]], rows: vector_store.Rows) -> None:
+        self.vectors = vectors
+        self.rows = rows
+        self.absent = np.ones(len(vectors), dtype=bool)
+
+    def place(self, keys: vector_store.Keys, vectors: Vectors) -> None:
+        positions, places = self.rows.of(keys)
+        self.vectors[places] = vectors[positions]
+        self.absent[places] = False
+
+    def wanted(self) -> npt.NDArray[np.int64]:
+        """Absent rows in order, one for each text."""
+        firsts = self.rows.firsts[1]
+        return np.sort(firsts[self.absent[firsts]])
+
+
+def _encoded(
+    model: SentenceTransformer, passages: Sequence[Passage], wanted: npt.NDArray[np.int64]
+) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+    """Blocks of the wanted rows with their unit vectors."""
+    if not len(wanted):  # a conversion takes seconds
+        return
+    encode = converted(model) if _on_cpu() else lambda texts: _in_torch(model, texts, "document")
+    size = CPU_BLOCK if _on_cpu() else GPU_BLOCK
+    blocks = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    for block in track(blocks, len(blocks), f"encoding passages ({size} a step)"):
+        yield block, _unit(encode([passages[row].encoded_text for row in block]))
+
+
+def _shelf_name(encoder: Encoder) -> str:
+    sizes = f"{GPU_BATCH_TOKENS} {GPU_LENGTH_STEP}"
+    return digest(encoder.fingerprint, _prompt(encoder.passages, "document"), inference.arithmetic(), sizes)
+
+
+def _on_cpu() -> bool:
+    return repro.device().type == "cpu"
+
+
+def _prompt(model: SentenceTransformer, task: Task) -> str:
+    """The first of the task's prompts that says something.
+
+    The library's own choice stops at `document`, which it adds, empty, to every model: E5's `passage` is then ignored.
+    """
+    prompts: Any = model.prompts
+    return next((prompts[name] for name in PROMPTS[task] if prompts.get(name)), "")
+
+
+def _features(
+    model: SentenceTransformer, texts: Sequence[str], task: Task, length: int | None = None
+) -> dict[str, Any]:
+    """What the model takes for some texts, padded to `length` where given, else to the longest."""
+    padding: dict[str, Any] = {"padding": "max_length", "max_length": length} if length else {}
+    return model.preprocess(list(texts), prompt=_prompt(model, task), task=task, processing_kwargs={"text": padding})
+
+
+def _of_one_length(model: SentenceTransformer, texts: Sequence[str]) -> list[list[int]]:
+    """Rows in groups of one length, longest first: unpadded, so neighbours change a vector by rounding at most."""
+    rows_of: dict[int, list[int]] = {}
+    for row, length in enumerate(token_counts(model, texts)):
+        rows_of.setdefault(length, []).append(row)
+    return [group for _, rows in sorted(rows_of.items(), reverse=True) for group in batched(rows, ALIKE)]
+
+
+def converted(model: SentenceTransformer) -> Callable[[Sequence[str]], Vectors]:
+    """The encoder converted; it takes passages and gives (n, d) float32, of any length."""
+    run = inference.OpenVinoEncoder(model.eval(), _features(model, ["any"], "document").get("prompt_length", 0))
+    return lambda texts: run(_features(model, [text], "document") for text in texts)
+
+
+def _in_torch(model: SentenceTransformer, texts: Sequence[str], task: Task) -> Vectors:
+    """(n, d) float32, of any length; matrix products in bfloat16 where the device has it."""
+    model.eval()  # one in training drops states at random
     vectors = np.empty((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
-    lengths = _token_counts(model, texts)
-    order = sorted(range(len(texts)), key=lambda row: -lengths[row])
-    blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-    encode = model.encode_query if task == "query" else model.encode_document
-    with inference.accelerated(model, len(texts)):
-        for rows in track(blocks, len(blocks), f"{what} ({BLOCK} a step)"):
-            block = encode(
-                [texts[row] for row in rows],
-                batch_size=max(1, BATCH_TOKENS // lengths[rows[0]]),
-                show_progress_bar=False,
-                convert_to_tensor=True,
-            )
-            vectors[rows] = block.float().cpu().numpy()
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0).any():
-        raise ModelError("encoder: expected finite vectors, got NaN, infinite or zero ones; use another model")
-    vectors /= norms
+    what = f"encoding {'questions' if task == 'query' else 'passages'}"
+    if _on_cpu():
+        groups = _of_one_length(model, [_prompt(model, task) + text for text in texts])
+        found = inference.side_by_side(model, (_features(model, [texts[row] for row in rows], task) for rows in groups))
+        for rows, some in zip(groups, track(found, len(groups), f"{what}, groups"), strict=True):
+            vectors[rows] = some
+        return vectors
+    batches = list(_batches(model, [_prompt(model, task) + text for text in texts]))
+    for rows, length, size in track(batches, len(batches), f"{what}, batches"):
+        # A batch that is not full is filled up, as the number of rows decides which kernels run.
+        filled = [texts[row] for row in rows] + [texts[rows[-1]]] * (size - len(rows))
+        vectors[rows] = inference.forward(model, _features(model, filled, task, length))[: len(rows)]
     return vectors
 
 
-def _token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+def _batches(model: SentenceTransformer, texts: Sequence[str]) -> Iterator[tuple[list[int], int, int]]:
+    """Batches of like length, longest first: rows, the length they are padded to, and the rows of a full batch."""
+    limit = model.max_seq_length or 0
+    groups: dict[int, list[int]] = {}
+    for row, tokens in enumerate(token_counts(model, texts)):
+        padded = -(-tokens // GPU_LENGTH_STEP) * GPU_LENGTH_STEP
+        groups.setdefault(max(tokens, min(padded, limit)), []).append(row)
+    for length, rows in sorted(groups.items(), reverse=True):
+        size = max(1, GPU_BATCH_TOKENS // length)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size], length, size
+
+
+def token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
     """Tokens of every text, the special ones included, none counted beyond what the model reads."""
     counts: list[int] = []
-    for start in range(0, len(texts), BLOCK):
-        block = list(texts[start : start + BLOCK])
+    for start in range(0, len(texts), GPU_BLOCK):
+        block = list(texts[start : start + GPU_BLOCK])
         ids = model.tokenizer(block, truncation=True, max_length=model.max_seq_length)["input_ids"]
         counts += map(len, ids)
     return counts
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """Rows brought to unit length.
+
+    Raises:
+        ModelError: a row is not finite, or zero.
+    """
+    # Row by row and in float64, so that the sum does not depend on how many rows there are.
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))[:, None]
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise ModelError("encoder: expected finite vectors, got NaN, infinite or zero ones; use another model")
+    unit: Vectors = (vectors / norms).astype(np.float32)
+    return unit

@@ -2,37 +2,99 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-import bm25s
-import faiss
+import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from ragline.errors import DataError
-from ragline.retrieval import fuse, index, lexical
+from ragline.io import Vectors
+from ragline.retrieval import exact, fuse, index, lexical
 from ragline.retrieval.encoder import Encoder, encode_passages, encode_questions
+from ragline.retrieval.rerank import Reranker
+from ragline.retrieval.where import Fields, Mask, Where, fields_of
 from ragline.types import Hit, Passage, QAExample, Run
 
 MAX_QUESTION_CHARACTERS = 2000
 
+EXACT_ROWS = 50_000
+"""A filter that leaves no more passages than these is searched exactly: a graph or lists would find few of them."""
+OVERFETCH = 2
+"""Times the hits that a filter should need on average."""
+
 
 def dense_run(
-    questions: Mapping[str, str], encoder: Encoder, ann: faiss.Index, passages: Sequence[Passage], k: int
+    questions: Mapping[str, str],
+    encoder: Encoder,
+    ann: index.Index,
+    passages: Sequence[Passage],
+    k: int,
+    allowed: Mask | None = None,
 ) -> dict[str, dict[str, float]]:
-    """The k nearest passages of every question; scores are cosines."""
+    """The k nearest passages of every question; scores are cosines.
+
+    Args:
+        allowed: (n_passages,): rows that may be found; all where it is not given.
+    """
     if not questions:
         return {}
-    scores, rows = index.search(ann, encode_questions(encoder, list(questions.values())), k)  # both (n, k)
+    asked = encode_questions(encoder, list(questions.values()))
+    scores, rows = index.search(ann, asked, k) if allowed is None else filtered(ann, asked, k, allowed)
     return {
-        question: {passages[row].passage_id: float(value) for row, value in zip(found, values, strict=True) if row >= 0}
-        for question, found, values in zip(questions, rows, scores, strict=True)
+        question: {passages[row].passage_id: value for row, value in zip(found, values, strict=True) if row >= 0}
+        for question, found, values in zip(questions, rows.tolist(), scores.tolist(), strict=True)
     }
 
 
+def filtered(ann: index.Index, asked: Vectors, k: int, allowed: Mask) -> tuple[index.Scores, index.Rows]:
+    """The k nearest of the allowed rows: k of them, if so many are allowed.
+
+    Of a selective filter every row is compared. Where much is allowed, the index is asked for more than k, by the share
+    that the filter leaves: if k allowed ones are among them, these are the best k; for a question for which they are
+    not, every allowed row is compared.
+
+    Args:
+        asked: (n_questions, d) float32, rows of unit length.
+        allowed: (n_passages,): rows that may be found.
+
+    Returns:
+        As `index.search`, at most as many columns as rows are allowed.
+    """
+    rows = np.flatnonzero(allowed)
+    k = min(k, len(rows))
+    scores = np.full((len(asked), k), -np.inf, dtype=np.float32)
+    found = np.full((len(asked), k), -1, dtype=np.int64)
+    open_ones = np.arange(len(asked) if k else 0)
+    if len(rows) > EXACT_ROWS and ann.settings.ann != "flat":
+        wide_scores, wide_rows = index.search(ann, asked, OVERFETCH * k * len(allowed) // len(rows))
+        fits = (wide_rows >= 0) & allowed[wide_rows]
+        enough = fits.sum(axis=1) >= k
+        for number in np.flatnonzero(enough):
+            first = np.flatnonzero(fits[number])[:k]
+            scores[number], found[number] = wide_scores[number, first], wide_rows[number, first]
+        open_ones = np.flatnonzero(~enough)
+    if len(open_ones):
+        scores[open_ones], found[open_ones] = exact.nearest(asked[open_ones], ann.vectors, k, rows)
+    return scores, found
+
+
 def lexical_run(
-    questions: Mapping[str, str], bm25: bm25s.BM25, passages: Sequence[Passage], k: int
+    questions: Mapping[str, str],
+    bm25: lexical.LexicalIndex,
+    passages: Sequence[Passage],
+    k: int,
+    allowed: Mask | None = None,
 ) -> dict[str, dict[str, float]]:
-    """The k best passages of every question by BM25; one that shares no word is left out."""
-    found = lexical.search(bm25, list(questions.values()), k)
+    """The k best passages of every question by BM25; one that shares no word is left out.
+
+    Args:
+        allowed: (n_passages,): rows that may be found; all where it is not given.
+
+    Raises:
+        ModelError: the index is one of other passages.
+    """
+    lexical.check(bm25, passages)
+    found = lexical.search(bm25, list(questions.values()), k, allowed)
     return {
         question: {passages[row].passage_id: score for row, score in hits}
         for question, hits in zip(questions, found, strict=True)
@@ -57,34 +119,54 @@ def pool_run(
 
 @dataclass(frozen=True)
 class HybridRetriever:
-    """Dense and lexical search over one corpus, fused."""
+    """Dense and lexical search over one corpus, fused, and ranked again where there is a reranker."""
 
     encoder: Encoder
-    ann: faiss.Index
-    bm25: bm25s.BM25
+    ann: index.Index
+    bm25: lexical.LexicalIndex
     passages: Sequence[Passage]
-    weight: float
-    """Share of the dense score, 0 to 1."""
+    weight: float | None
+    """Share of the dense score, 0 to 1; None: reciprocal rank fusion, for want of dev questions."""
     depth: int
     """Passages that each side brings before they are fused."""
+    reranker: Reranker | None = None
+    rerank_depth: int = 20
+    """Passages of the fused list that the reranker reads."""
 
-    def retrieve(self, questions: Sequence[str], k: int) -> list[tuple[list[Hit], float]]:
+    def retrieve(self, questions: Sequence[str], k: int, where: Where | None = None) -> list[tuple[list[Hit], float]]:
         """For each question the k best passages, best first, and the best cosine found.
+
+        Args:
+            where: which passages may be found; the k best of these are.
 
         Raises:
             DataError: a question is empty or longer than 2,000 characters.
         """
         for question in questions:
             check_question(question)
-        by_id = {p.passage_id: p for p in self.passages}
+        allowed = None if where is None else self._fields.mask(where)
         asked = {str(number): question for number, question in enumerate(questions)}
-        dense = dense_run(asked, self.encoder, self.ann, self.passages, self.depth)
-        sparse = lexical_run(asked, self.bm25, self.passages, self.depth)
-        fused = fuse.convex(dense, sparse, self.weight, k)
-        return [
-            ([Hit(by_id[p], score) for p, score in fused[key].items()], max(dense[key].values(), default=0.0))
-            for key in asked
-        ]
+        read = k if self.reranker is None else max(k, self.rerank_depth)
+        depth = max(self.depth, read)
+        dense = dense_run(asked, self.encoder, self.ann, self.passages, depth, allowed)
+        sparse = lexical_run(asked, self.bm25, self.passages, depth, allowed)
+        fused = fuse.fuse(dense, sparse, self.weight, read)
+        hits = [[Hit(self._passage(p), score) for p, score in fused[key].items()] for key in asked]
+        if self.reranker is not None:
+            hits = [found[:k] for found in self.reranker.rerank(questions, hits)]
+        best = [max(dense[key].values(), default=0.0) for key in asked]
+        return list(zip(hits, best, strict=True))
+
+    def _passage(self, passage_id: str) -> Passage:
+        return self.passages[self._rows[passage_id]]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {passage.passage_id: row for row, passage in enumerate(self.passages)}
+
+    @cached_property
+    def _fields(self) -> Fields:
+        return fields_of(self.passages)
 
 
 def check_question(question: str) -> None:

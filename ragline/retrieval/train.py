@@ -1,41 +1,65 @@
 """Contrastive fine-tuning of a bi-encoder."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from torch import Tensor, nn
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ragline import repro, training
-from ragline.errors import DataError
+from ragline.errors import ConfigError, DataError
 from ragline.io import Vectors, file_digest
+from ragline.retrieval import adapters, contrast, losses
+from ragline.retrieval.adapters import Lora
+from ragline.retrieval.losses import (
+    BatchLoss,
+    Candidates,
+    LocalRQALoss,
+    MaskedContrastiveLoss,
+    Rows,
+    VectorLoss,
+    distinct,
+)
 from ragline.retrieval.mine import Negative
 from ragline.training import CurvePoint, cadence, run
 from ragline.types import Passage, QAExample
 
+WEIGHTS = "trained.safetensors"
+ROWS = "candidates.npy"
 
-def code() -> tuple[str, str]:
+Mine = Callable[[SentenceTransformer], Rows]
+"""A half-trained encoder of questions to new candidates, as `Candidates.rows`."""
+
+MakeLoss = Callable[[SentenceTransformer, Candidates, Vectors | None], VectorLoss]
+"""The loss of a model with these candidates; vectors as `fit` takes them."""
+
+
+def code() -> tuple[str, ...]:
     """Digests of the modules that decide how training goes on, for the key of its checkpoints."""
-    return file_digest(Path(__file__)), file_digest(Path(training.__file__))
+    modules = (__file__, training.__file__, losses.__file__, contrast.__file__, adapters.__file__)
+    return tuple(file_digest(Path(module)) for module in modules)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how hard to train."""
+    """How long and how hard to train, and towards what."""
 
     epochs: int
     batch_size: int
+    """Questions per step, those of all processes together."""
     learning_rate: float
     temperature: float
     max_passage_tokens: int
@@ -43,71 +67,16 @@ class Schedule:
     evaluations: int
     """Times the dev score is taken, the last one at the end."""
     seed: int
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Passages that stand beside each example: its positive first, then its negatives."""
-
-    columns: tuple[tuple[Passage, ...], ...]
-    rows: npt.NDArray[np.int64]
-    """(n_examples, n_columns): the passages' places in the corpus."""
-
-
-class MaskedContrastiveLoss(nn.Module):
-    """Cross-entropy of each question over all passages of the batch, without its unlabelled positives.
-
-    A row's own positive is the target; every other passage that is also gold for the question, is the same passage
-    again, or belongs to a near-duplicate of its document, leaves the denominator.
-
-    Source: in-batch negatives as in Karpukhin et al., DPR, EMNLP 2020, section 3.2.
-    """
-
-    def __init__(
-        self,
-        model: SentenceTransformer,
-        examples: Sequence[QAExample],
-        candidates: Candidates,
-        t: float,
-        vectors: Vectors | None = None,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.temperature = t
-        self.candidates = candidates
-        self.vectors = vectors
-        self.gold = [frozenset(q.gold_passage_ids) for q in examples]
-        self.home = [(q.cluster, q.doc_id) for q in examples]
-
-    def forward(self, features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Loss of one batch.
-
-        Args:
-            features: tokenised questions and, unless the passages' vectors are given, each column of candidates.
-            labels: (batch,) int64, numbers of the examples.
-        """
-        batch = labels.tolist()
-        questions, *columns = (
-            nn.functional.normalize(self.model(column)["sentence_embedding"].float(), dim=-1) for column in features
-        )
-        if self.vectors is not None:
-            columns = [torch.from_numpy(self.vectors[rows]).to(questions) for rows in self.candidates.rows[batch].T]
-        scores = questions @ torch.cat(columns).T / self.temperature  # (batch, batch · columns)
-        hidden = self.mask(batch, len(columns)).to(scores.device)
-        targets = torch.arange(len(questions), device=scores.device)
-        return nn.functional.cross_entropy(scores.masked_fill(hidden, float("-inf")), targets)
-
-    def mask(self, batch: list[int], columns: int) -> Tensor:
-        """(batch, batch · columns) bool: True where a candidate may not count as a negative."""
-        passages = [self.candidates.columns[column][number] for column in range(columns) for number in batch]
-        hidden = torch.zeros(len(batch), len(passages), dtype=torch.bool)
-        for row, number in enumerate(batch):
-            cluster, doc_id = self.home[number]
-            own = passages[row].text
-            for place, passage in enumerate(passages):
-                duplicate = passage.text == own or (passage.cluster == cluster and passage.doc_id != doc_id)
-                hidden[row, place] = place != row and (passage.passage_id in self.gold[number] or duplicate)
-        return hidden
+    mini_batch_size: int | None = None
+    """Texts of which the activations are held at a time; all of a batch's where None."""
+    symmetric: bool = False
+    """Whether each positive is also weighed over all questions of the batch."""
+    matryoshka: tuple[int, ...] = ()
+    """First numbers of a vector that must do alone; none, only whole vectors count."""
+    compat: Literal["localrqa"] | None = None
+    """Another tool's loss in place of ours."""
+    lora: Lora | None = None
+    """Adapters to train; all weights are trained where None."""
 
 
 def line_up(
@@ -121,38 +90,73 @@ def line_up(
         DataError: none is left.
     """
     row_of = {p.passage_id: row for row, p in enumerate(passages)}
-    mined: dict[str, list[str]] = {}
-    for negative in negatives:
-        mined.setdefault(negative.question_id, []).append(negative.passage_id)
+    mined = _by_question(negatives)
     kept = [q for q in questions if len(mined.get(q.question_id, ())) >= hard]
     if not kept:
         raise DataError(
             f"train_retriever: expected training questions with {hard} hard negatives, got none of {len(questions)}; "
             "lower hard_negatives or raise negative_margin"
         )
-    rows = [[row_of[p] for p in (q.gold_passage_ids[0], *mined[q.question_id][:hard])] for q in kept]
-    columns = tuple(tuple(passages[row] for row in column) for column in zip(*rows, strict=True))
-    return kept, Candidates(columns, np.array(rows, dtype=np.int64))
+    rows = [[row_of[p] for p in (q.gold_passage_ids[0], *mined.get(q.question_id, [])[:hard])] for q in kept]
+    return kept, Candidates(passages, np.array(rows, dtype=np.int64))
+
+
+def renew(examples: Sequence[QAExample], candidates: Candidates, negatives: Sequence[Negative]) -> Rows:
+    """Put newly mined negatives in the place of the old ones; a question with too few keeps what it had.
+
+    Returns:
+        (n_examples, n_columns), as `candidates.rows`.
+    """
+    row_of = {p.passage_id: row for row, p in enumerate(candidates.passages)}
+    mined = _by_question(negatives)
+    rows = candidates.rows.copy()
+    hard = rows.shape[1] - 1
+    for number, question in enumerate(examples):
+        found = mined.get(question.question_id, [])[:hard]
+        if len(found) == hard:
+            rows[number, 1:] = [row_of[p] for p in found]
+    return rows
+
+
+def _by_question(negatives: Sequence[Negative]) -> dict[str, list[str]]:
+    mined: dict[str, list[str]] = {}
+    for negative in negatives:
+        mined.setdefault(negative.question_id, []).append(negative.passage_id)
+    return mined
 
 
 class _Dev(SentenceEvaluator):
     """Lets the trainer call our own dev score."""
 
-    def __init__(self, score: Callable[[SentenceTransformer], float], max_tokens: int | None) -> None:
+    def __init__(self, score: Callable[[SentenceTransformer], float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.score, self.max_tokens = score, max_tokens
+        self.score = score
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        cut, model.max_seq_length = model.max_seq_length, self.max_tokens
         training = model.training
         model.eval()
         try:
             return {"dev": self.score(model)}
         finally:
-            model.max_seq_length = cut
             model.train(training)
+
+
+class _Remine(TrainerCallback):
+    """New negatives at the start of every epoch but the first."""
+
+    def __init__(self, loss: BatchLoss, model: SentenceTransformer, mine: Mine) -> None:
+        self.loss, self.model, self.mine = loss, model, mine
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Mine, unless training goes on within an epoch: its candidates then came with the checkpoint."""
+        steps = state.max_steps // int(args.num_train_epochs)
+        if state.global_step and state.global_step % steps == 0:
+            training = self.model.training
+            self.model.eval()
+            self.loss.candidates = replace(self.loss.candidates, rows=self.mine(self.model))
+            self.model.train(training)
 
 
 def fit(
@@ -163,30 +167,119 @@ def fit(
     dev_score: Callable[[SentenceTransformer], float],
     checkpoints: Path,
     vectors: Vectors | None = None,
+    remine: Mine | None = None,
+    make_loss: MakeLoss | None = None,
 ) -> list[CurvePoint]:
     """Train `model` in place and leave it at its best dev score.
 
-    A killed training goes on from its last checkpoint, and ends in the same weights.
+    A killed training goes on from its last checkpoint, and ends in the same weights. Under torchrun the processes share
+    each batch.
 
     Args:
         vectors: (n_passages, d) float32 of the whole corpus, when passages keep the vectors that they have: `model`
             then learns to encode questions alone, its word embeddings frozen, and no passage is ever encoded.
         checkpoints: folder for this very training; the caller keys it by everything that decides the result.
+        remine: gives the candidates of every epoch after the first.
+        make_loss: what is learnt from the candidates; the schedule's contrastive loss where None.
 
     Returns:
         The loss every few steps and the dev score at every evaluation.
+
+    Raises:
+        ConfigError: the batch cannot be shared evenly, there are no layers for the adapters, or more numbers of a
+            vector are asked for than it has.
     """
-    names = ("positive", *(f"negative_{place}" for place in range(len(candidates.columns) - 1)))
-    columns = {name: [p.encoded_text for p in column] for name, column in zip(names, candidates.columns, strict=True)}
+    check(schedule, model.get_embedding_dimension() or 0, training.processes(), shared=vectors is None)
+    if schedule.compat is None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # an epoch or two gain nothing by it, and without it attention takes its fast path
+    adapted = adapters.add(model, schedule.lora) if schedule.lora else None
     if vectors is not None:
-        columns = {}
         transformer: Any = model[0]
         transformer.model.get_input_embeddings().requires_grad_(False)
-    table = Dataset.from_dict({"question": [q.question for q in examples], **columns, "label": range(len(examples))})
-    whole = model.max_seq_length
-    if vectors is None:
-        model.max_seq_length = schedule.max_passage_tokens
-    arguments = SentenceTransformerTrainingArguments(
+    if make_loss is None:
+        loss: VectorLoss | LocalRQALoss = _contrastive(model, examples, candidates, schedule, vectors)
+    else:
+        loss = make_loss(model, candidates, vectors)
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(schedule, len(examples), checkpoints),
+        train_dataset=Dataset.from_dict({"question": [q.question for q in examples], "label": range(len(examples))}),
+        loss=loss,
+        evaluator=_Dev(dev_score),
+        data_collator=_Collator(
+            preprocess_fn=model.preprocess,
+            prompts={"question": prompt} if (prompt := model.prompts.get("query")) else None,
+            loss=loss if vectors is None else None,
+            document_prompt=model.prompts.get("document") or None,
+            max_passage_tokens=schedule.max_passage_tokens,
+        ),
+        callbacks=[_Remine(loss, model, remine)] if remine else [],
+    )
+    points = run(trainer, "training the retriever", checkpoints, "eval_dev")
+    if adapted is not None:
+        adapters.merge(model, adapted)
+    model.eval()
+    return points
+
+
+def check(schedule: Schedule, dim: int, processes: int, shared: bool) -> None:
+    """Make sure that a schedule fits the encoder, the number of processes and itself.
+
+    Args:
+        shared: whether one encoder is trained for questions and passages.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if schedule.batch_size % processes:
+        raise ConfigError(
+            f"train_retriever.batch_size: expected a multiple of the {processes} processes, got {schedule.batch_size}"
+        )
+    if schedule.matryoshka and max(schedule.matryoshka) > dim:
+        raise ConfigError(
+            f"train_retriever.matryoshka: expected at most the encoder's {dim} numbers, got {max(schedule.matryoshka)}"
+        )
+    ours = {
+        "mini_batch_size": schedule.mini_batch_size,
+        "symmetric": schedule.symmetric,
+        "matryoshka": schedule.matryoshka,
+    }
+    if schedule.compat and (set_too := [name for name, value in ours.items() if value]):
+        raise ConfigError(
+            f"train_retriever.compat: {schedule.compat} has no {', '.join(set_too)}; set one or the other to null"
+        )
+    if schedule.compat and not shared:
+        raise ConfigError(f"train_retriever.compat: {schedule.compat} trains one shared encoder; set towers: both")
+
+
+def _contrastive(
+    model: SentenceTransformer,
+    examples: Sequence[QAExample],
+    candidates: Candidates,
+    schedule: Schedule,
+    vectors: Vectors | None,
+) -> MaskedContrastiveLoss | LocalRQALoss:
+    if schedule.compat == "localrqa":
+        return LocalRQALoss(model, candidates, schedule.temperature, schedule.seed)
+    return MaskedContrastiveLoss(
+        model,
+        examples,
+        candidates,
+        schedule.temperature,
+        vectors,
+        symmetric=schedule.symmetric,
+        matryoshka=schedule.matryoshka,
+        mini_batch_size=schedule.mini_batch_size,
+    )
+
+
+def _arguments(schedule: Schedule, examples: int, checkpoints: Path) -> SentenceTransformerTrainingArguments:
+    processes = training.processes()
+    odd = examples % schedule.batch_size if processes > 1 else 0  # several processes leave the last, smaller batch out
+    shared = cadence(examples - odd, schedule.epochs, schedule.batch_size, schedule.evaluations)
+    return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="linear",
@@ -195,36 +288,59 @@ def fit(
         data_seed=schedule.seed,
         bf16=repro.has_bfloat16(),
         use_cpu=repro.device().type == "cpu",
-        prompts=_prompts(model, ["question", *columns]),
         metric_for_best_model="eval_dev",
         greater_is_better=True,
-        **cadence(len(examples), schedule.epochs, schedule.batch_size, schedule.evaluations),
+        ddp_broadcast_buffers=False,  # it waits for the others at every forward pass, of which each has its own number
+        **shared | {"per_device_train_batch_size": schedule.batch_size // processes},
     )
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # an epoch or two gain nothing by it, and without it attention takes its fast path
-    trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=table,
-        loss=MaskedContrastiveLoss(model, examples, candidates, schedule.temperature, vectors),
-        evaluator=_Dev(dev_score, whole),
-    )
-    points = run(trainer, "training the retriever", checkpoints, "eval_dev")
-    model.max_seq_length = whole
-    model.eval()
-    return points
 
 
-def _prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str] | None:
-    """What the model wants before a query and before a document, by column; search puts the same there."""
-    query, document = (model.prompts.get(name) for name in ("query", "document"))
-    found = {column: prompt for column in columns if (prompt := query if column == "question" else document)}
-    return found or None
+@dataclass
+class _Collator(SentenceTransformerDataCollator):
+    """Tokenises the questions of a batch, and the passages beside them once each."""
+
+    loss: BatchLoss | None = None
+    """Says which passages; None where none is encoded."""
+    document_prompt: str | None = None
+    max_passage_tokens: int = 0
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().__call__(features)
+        if self.loss is None:
+            return batch
+        passages = self.loss.candidates.passages
+        rows, _ = distinct(self.loss.rows(batch["label"].tolist()), passages)
+        texts = [passages[row].encoded_text for row in rows]
+        tokens = self.preprocess_fn(texts, prompt=self.document_prompt, max_length=self.max_passage_tokens)
+        return batch | {f"passage_{name}": values for name, values in tokens.items()}
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Without the model card, which would hold a clock and random examples."""
+    """Saves what is trained and nothing else; no model card, which would hold a clock and random examples."""
+
+    loss: Any
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add nothing."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: p.detach().contiguous() for name, p in self._trained()}, folder / WEIGHTS)
+        np.save(folder / ROWS, self.loss.candidates.rows)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        saved = load_file(folder / WEIGHTS)
+        with torch.no_grad():
+            for name, parameter in self._trained():
+                parameter.copy_(saved[name])
+        rows = np.load(folder / ROWS, allow_pickle=False)
+        self.loss.candidates = replace(self.loss.candidates, rows=rows)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        model: Any = self.model
+        return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

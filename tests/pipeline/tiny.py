@@ -53,9 +53,9 @@ ingest:
   near_duplicate_threshold: 0.7
   splits: {train: 0.6, dev: 0.2, test: 0.2}
   seed: 13
-chunk: {max_tokens: 64, overlap_tokens: 8, tokenizer: "builtin:minilm"}
+chunk: {method: structure, max_tokens: 64, overlap_tokens: 8, tokenizer: "builtin:minilm"}
 generate_qa: {method: rules, max_per_document: 2, seed: 13, filters: [schema, grounding], leaks: drop}
-build_index: {ann: flat}
+build_index: {ann: flat, recall: 0.99, latency_ms: 20, language: english}
 train_retriever:
   base_model: builtin:minilm
   method: ctl

@@ -41,7 +41,8 @@ def project(tmp_path, monkeypatch):
 
 def settings(folder, **changed):
     section = {"method": "llm", "max_per_document": 1, "filters": [], "leaks": "drop", "seed": 13, "llm": LLM | changed}
-    (folder / "params.yaml").write_text(yaml.safe_dump({"generate_qa": section}))
+    sections = {"generate_qa": section, "build_index": {"language": "english"}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     return load_section("generate_qa", generate_qa.GenerateQaParams)
 
 

@@ -75,10 +75,6 @@ def test_local_folder_without_a_model(tmp_path: Path, name: str):
         model_folder(name, tmp_path)
 
 
-def test_hub_id(tmp_path: Path):
-    assert model_folder("org/some-model.v2", tmp_path) == "org/some-model.v2"
-
-
 @pytest.mark.parametrize("name", ["builtin:typo", "minilm", "a/b/c", "../x y", ""])
 def test_name_of_nothing(tmp_path: Path, name: str):
     with pytest.raises(ModelError, match=r"not a model; expected one of builtin:minilm|no model here"):

@@ -5,13 +5,21 @@ from pathlib import Path
 import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from ragline.corpus.chunk import Chunker, chunk, counts, load_chunker
-from ragline.corpus.sections import Heading, headings, sections
+from ragline.corpus import chunk as chunk_module
+from ragline.corpus.chunk import Chunker, Method, chunk, chunk_all, counts, load_chunker
+from ragline.corpus.sections import Heading, headings, sections, tables
 from ragline.errors import ModelError
 from ragline.types import Document
 
 
-def by_word(folder: Path, max_tokens: int, overlap_tokens: int = 0, **parts: object) -> Chunker:
+def by_word(
+    folder: Path,
+    max_tokens: int,
+    overlap_tokens: int = 0,
+    method: Method = "structure",
+    parent_tokens: int = 0,
+    **parts: object,
+) -> Chunker:
     """A chunker whose tokens are what stands between white space."""
     tokenizer = Tokenizer(models.WordLevel(vocab={"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -20,7 +28,7 @@ def by_word(folder: Path, max_tokens: int, overlap_tokens: int = 0, **parts: obj
     for name, part in parts.items():
         setattr(tokenizer, name, part)
     tokenizer.save(str(folder / "tokenizer.json"))
-    return load_chunker(folder / "tokenizer.json", max_tokens, overlap_tokens)
+    return load_chunker(folder / "tokenizer.json", max_tokens, overlap_tokens, method, parent_tokens)
 
 
 def words(count: int, word: str = "w") -> str:
@@ -236,7 +244,7 @@ def test_file_that_is_no_tokenizer(tmp_path):
 
 def test_counts():
     # 3 + 5 + 2 = 10 tokens in 3 passages of 2 documents
-    assert counts([[3, 5], [2]]) == {
+    assert counts(2, [3, 5, 2]) == {
         "passages": 3,
         "tokens_mean": 3.33,
         "tokens_max": 5,
@@ -250,3 +258,115 @@ def test_a_passage_knows_the_page_it_begins_on(tmp_path):
     paged = Document("d", "d.pdf", "d", text, "text", page_starts=starts)
     assert [(p.start, p.page) for p in chunk(paged, by_word(tmp_path, 8))] == [(0, 1), (17, 2), (34, 2)]
     assert {p.page for p in chunk(Document("d", "d.txt", "d", text, "text"), by_word(tmp_path, 8))} == {0}
+
+
+# --- methods ---------------------------------------------------------------------------------------
+
+
+def test_sections_end_their_passages(tmp_path):
+    text = "a a\n# B\n" + words(3) + "\n# C\n" + words(5) + "\n"
+    assert passages(markdown(text), by_word(tmp_path, 16, method="sections")) == [
+        ("", "a a\n", 2),
+        ("B", "# B\nw w w\n", 5),
+        ("C", "# C\nw w w w w\n", 7),
+    ]
+
+
+def test_long_section_is_merged_only_within_itself(tmp_path):
+    # 20 tokens under B: two passages, and neither takes up the 3 tokens of C
+    text = "# B\n" + f"{words(8)}.\n\n{words(10)}.\n\n" + "# C\nw\n"
+    found = passages(markdown(text), by_word(tmp_path, 16, method="sections"))
+    assert [(heading, tokens) for heading, _, tokens in found] == [("B", 10), ("B", 10), ("C", 3)]
+
+
+def test_sentences_are_packed_whole_and_overlap_whole(tmp_path):
+    # 4 tokens each; 3 fit into 13, and an overlap of 5 has room for one
+    said = [f"{letter.upper()} {words(2, letter)} {letter}. " for letter in "abcde"]
+    document = Document("t", "s", "t", "".join(said), "text")
+    found = passages(document, by_word(tmp_path, 13, 5, method="sentences"))
+    assert [text for _, text, _ in found] == ["".join(said[:3]), "".join(said[2:])]
+
+
+def test_sentence_longer_than_a_passage_is_cut_between_words(tmp_path):
+    document = Document("t", "s", "t", f"Short one. {words(20, 'Long')}. Last one.", "text")
+    found = passages(document, by_word(tmp_path, 16, method="sentences"))
+    assert [tokens for *_, tokens in found] == [16, 8]
+
+
+def test_tokens_are_windows_of_one_length(tmp_path):
+    text = "# Head\n\n" + " ".join(f"w{n}" for n in range(38))
+    found = passages(markdown(text), by_word(tmp_path, 16, 4, method="tokens"))
+    assert [tokens for *_, tokens in found] == [16, 16, 16]  # 40 tokens, two overlaps of 4
+    assert found[1][1].split()[:2] == ["w10", "w11"]
+    assert {heading for heading, *_ in found} == {"Head"}
+
+
+def test_window_knows_the_headings_where_it_starts(tmp_path):
+    text = f"# A\n{words(14)}\n## B\n{words(14)}\n"
+    found = passages(markdown(text), by_word(tmp_path, 16, method="tokens"))
+    assert [heading for heading, *_ in found] == ["A", "A > B"]
+
+
+def test_neighbours_share_a_parent_while_they_fit(tmp_path):
+    # passages of 8 tokens; a parent of 20 holds two of them
+    text = "\n\n".join(f"# {letter}\n{words(6, letter)}" for letter in "abcde")
+    found = chunk(markdown(text), by_word(tmp_path, 8, method="parent_child", parent_tokens=20))
+    assert [p.tokens for p in found] == [8] * 5
+    assert [p.parent[-1] for p in found] == ["0", "0", "2", "2", "4"]
+
+
+def test_only_children_have_parents(tmp_path):
+    assert {p.parent for p in chunk(markdown(words(40)), by_word(tmp_path, 16))} == {""}
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+HEAD = "| name | n |\n|---|---|\n"
+
+
+def rows(count: int) -> str:
+    return "".join(f"| r{n} | {n} |\n" for n in range(count))
+
+
+def test_tables_are_found_outside_fenced_code():
+    text = f"Words | more\n\n{HEAD}{rows(2)}\n```\n{HEAD}{rows(1)}```\na|b\n-|-\n1|2"
+    found = tables(text, "markdown")
+    assert [(t.header, text[t.rows.start : t.rows.end]) for t in found] == [(HEAD, rows(2)), ("a|b\n-|-\n", "1|2")]
+    assert tables(text, "text") == []
+
+
+def test_table_that_fits_stays_whole(tmp_path):
+    # the section has 42 tokens, the table 27
+    text = f"# T\n\n{words(10)}\n\n{HEAD}{rows(4)}\n{words(3)}\n"
+    found = [text for _, text, _ in passages(markdown(text), by_word(tmp_path, 32))]
+    assert sum(HEAD + rows(4) in text for text in found) == 1
+
+
+@pytest.mark.parametrize("method", ["structure", "sections", "sentences", "tokens"])
+def test_rows_of_a_long_table_keep_its_header(tmp_path, method: Method):
+    text = f"# T\n\n{HEAD}{rows(12)}\n{words(4)}\n"
+    found = chunk(markdown(text), by_word(tmp_path, 32, method=method))
+    assert found[0].context == ""
+    assert len(found) >= 3
+    between_rows = [p for p in found if p.text.startswith(("| r", "r", "|"))]
+    assert between_rows
+    assert all(p.context == HEAD and p.tokens + 6 <= 32 for p in between_rows)
+    assert f"\n{HEAD}| r" in between_rows[0].encoded_text or method == "tokens"
+
+
+def test_header_of_more_than_half_a_passage_is_not_repeated(tmp_path):
+    wide = f"| {words(12)} | n |\n|---|---|\n"
+    found = chunk(markdown(wide + rows(12)), by_word(tmp_path, 16))
+    assert {p.context for p in found} == {""}
+
+
+# --- many documents --------------------------------------------------------------------------------
+
+
+def test_many_documents_are_cut_by_other_processes_alike(tmp_path, monkeypatch):
+    documents = [Document(f"d{n}", "s", "t", words(10 + n), "text") for n in range(120)]
+    by_word(tmp_path, 16)
+    prepare = (tmp_path / "tokenizer.json", 16, 4, "structure", 0)
+    alone = list(chunk_all(documents, len(documents), prepare))
+    monkeypatch.setattr(chunk_module, "MANY", 100)
+    assert list(chunk_all(documents, len(documents), prepare)) == alone

@@ -17,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragline.corpus import files, format_office
-from ragline.corpus.files import read_files
 from ragline.corpus.format_markdown import Loaded, paged, table
 from ragline.corpus.format_text import decode, restructured
 from ragline.corpus.formats import load
-from ragline.corpus.hf_dataset import read_dataset
 from ragline.corpus.sections import headings
 from ragline.errors import ConfigError, DataError
 from ragline.types import Document, Drop
+from tests.fixtures.outcomes import read_dataset, read_files
 
 
 def read(content: bytes, name: str) -> Loaded:

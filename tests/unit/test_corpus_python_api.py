@@ -9,8 +9,8 @@ from textwrap import dedent
 import pytest
 
 from ragline.corpus.api_walk import walk
-from ragline.corpus.python_api import read_package
 from ragline.errors import ConfigError
+from tests.fixtures.outcomes import read_package
 
 SOURCES = {
     "__init__.py": '''

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ragline.corpus.jsonl import read_documents
-from ragline.corpus.site import ATTEMPTS, Pace, fetch_site, read_site
+from ragline.corpus.site import ATTEMPTS, MAX_WAIT_S, Pace, fetch_site, read_site
 from ragline.errors import ConfigError, DataError, ServiceError
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -112,7 +112,7 @@ def test_a_sitemap_becomes_a_jsonl_file_that_ingest_reads(site: Site, clock: Clo
         "text": f"# First\n\nWords. {'More of them. ' * 7}More of them.\n",
         "format": "markdown",
     }
-    documents, _ = read_documents(str(path), tmp_path)
+    documents = list(read_documents(str(path), tmp_path))
     assert [(d.doc_id, d.title) for d in documents] == [
         (f"{host}/a?x=1", "First"),
         (f"{host}/b", "Second"),
@@ -162,6 +162,67 @@ def test_robots_are_honoured_for_pages_and_for_redirects(site: Site, clock: Cloc
     ]
     assert "/private/room" not in site.asked
     assert clock.slept == [7, 7]  # before /open and /door: Crawl-delay is longer than our second
+
+
+@pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        # `*` stands for any characters, wherever it is.
+        ("Disallow: /private/*.html", {"/private/a.txt", "/a.html", "/a.html?x=1"}),
+        ("Disallow: /*?", {"/private/a.html", "/private/a.txt", "/a.html"}),
+        # `$` is the end of the address; without it a rule is a beginning.
+        ("Disallow: /*.html$", {"/private/a.txt", "/a.html?x=1"}),
+        ("Disallow: /*.html", {"/private/a.txt"}),
+        # The longest rule decides, in whatever order they stand; of two equally long ones the one that allows.
+        ("Disallow: /\nAllow: /private/", {"/private/a.html", "/private/a.txt"}),
+        ("Allow: /private/\nDisallow: /private/a.h\nDisallow: /a", {"/private/a.txt"}),
+        ("Disallow: /a.html\nAllow: /a.html", {"/private/a.html", "/private/a.txt", "/a.html", "/a.html?x=1"}),
+    ],
+)
+def test_robots_rules_are_those_of_rfc_9309(site: Site, clock: Clock, rules: str, allowed: set[str]):
+    paths = ["/private/a.html", "/private/a.txt", "/a.html", "/a.html?x=1"]
+    site.robots(f"User-agent: *\n{rules}\n")
+    documents, drops = read_site([site.page(path, path) for path in paths], 9, pace=clock.pace())
+    assert {d.title for d in documents} == set(site.asked) - {"/robots.txt"} == allowed
+    assert {d.item.removeprefix(site.url) for d in drops} == set(paths) - allowed
+    assert all(d.reason == "forbidden by robots.txt" for d in drops)
+
+
+@pytest.mark.parametrize(
+    ("asked", "slept"),
+    [("0.5", 1), ("2.5", 2.5), ("86400", MAX_WAIT_S), ("soon", 1), ("-3", 1), ("inf", 1), ("nan", 1)],
+)
+def test_a_longer_crawl_delay_than_ours_is_kept_up_to_a_minute(site: Site, clock: Clock, asked: str, slept: float):
+    site.robots(f"User-agent: *\nCrawl-delay: {asked}\n")
+    read_site([site.page("/a", "A"), site.page("/b", "B")], 2, pace=clock.pace(1.0))
+    assert clock.slept == [slept, slept]
+
+
+def test_a_crawl_delay_for_others_is_not_ours(site: Site, clock: Clock):
+    site.robots("User-agent: *\nCrawl-delay: 9\n\nUser-agent: ragline\nDisallow:\n")
+    read_site([site.page("/a", "A")], 1, pace=clock.pace(1.0))
+    assert clock.slept == [1]
+
+
+def test_robots_name_sitemaps_anywhere_and_their_rules_hold_on(site: Site, clock: Clock):
+    one = site.sitemap("/one.xml", site.page("/a", "A"), site.page("/private", "Private"))
+    two = site.sitemap("/two.xml", site.page("/b", "B"))
+    away = "http://127.0.0.2:9/x.xml"
+    # A Sitemap line belongs to no group: the Disallow after it is still for everybody.
+    site.robots(f"Sitemap: {one}\nUser-agent: *\nsitemap: {two}\nDisallow: /private\nSitemap: {away}\n")
+    documents, drops = read_site(site.url + "/robots.txt", 9, pace=clock.pace())
+    assert [d.title for d in documents] == ["A", "B"]
+    assert [(d.item, d.reason) for d in drops] == [
+        (away, "other host"),
+        (site.url + "/private", "forbidden by robots.txt"),
+    ]
+    assert site.asked == ["/robots.txt", "/one.xml", "/two.xml", "/a", "/b"]
+
+
+def test_robots_that_name_no_sitemap(site: Site, clock: Clock):
+    site.robots("User-agent: *\nDisallow:\n")
+    with pytest.raises(DataError, match=r"/robots\.txt: expected pages with text, got none \(none listed\)"):
+        read_site(site.url + "/robots.txt", 5, pace=clock.pace())
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ragline.corpus.files import read_files
-from ragline.corpus.jsonl import read_documents
 from ragline.errors import ConfigError, DataError
 from ragline.types import Document, Drop
+from tests.fixtures.outcomes import read_documents, read_files
 
 EVERY = ("**/*.md", "**/*.txt")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ragline import io
 from ragline.artifacts import PASSAGES, QUESTIONS_DEV, QUESTIONS_TEST, QUESTIONS_TRAIN
 from ragline.errors import DataError
-from ragline.evaluation import leaks
+from ragline.evaluation.leak_passages import jaccard, plain, shingles
 from ragline.evaluation.leaks import Item, Limits, audit, items_of_examples, items_of_localrqa
 from ragline.types import Passage, QAExample
 from tests.conftest import ROOT
@@ -110,6 +110,13 @@ def test_one_shared_text_among_several_is_enough():
     assert kinds(item("a", "train", "when is it open", text=TEXT), several) == [("near_passage", "b", "a")]
 
 
+def test_a_text_that_one_question_copies_may_be_edited_by_another():
+    copy = item("b", "test", "what does a night cost", text=TEXT)
+    edited = item("c", "test", "who has the list", text=TEXT.replace("seven", "eight"))
+    train = item("a", "train", "when is it open", text=TEXT)
+    assert kinds(train, copy, edited) == [("near_passage", "b", "a"), ("near_passage", "c", "a")]
+
+
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from(planted_leaks._WORDS), min_size=30, max_size=60), st.integers(0, 29))
 def test_the_score_is_the_exact_jaccard_of_character_shingles(words, at):
@@ -117,7 +124,7 @@ def test_the_score_is_the_exact_jaccard_of_character_shingles(words, at):
     a, b = " ".join(words), " ".join(changed)
     grams = [{text[i : i + 5] for i in range(len(text) - 4)} for text in (a, b)]
     expected = len(grams[0] & grams[1]) / len(grams[0] | grams[1])
-    assert leaks._jaccard(leaks._shingles(a), leaks._shingles(b)) == pytest.approx(expected)
+    assert jaccard(shingles(a), shingles(b)) == pytest.approx(expected)
 
 
 # --- questions -------------------------------------------------------------------------------------
@@ -159,6 +166,26 @@ def test_questions_that_share_a_template_are_two(one, answer, other, its_answer)
     a = item("a", "train", one, answer, text=f"This is about {one} {answer}", title=words[0])
     b = item("b", "test", other, its_answer, text=f"This is about {other} {its_answer}", title=words[1])
     assert [leak for leak in kinds(*rest, a, b) if leak[0] == "near_question"] == []
+
+
+PRINT = "Open the blue menu to print a label."
+
+
+@pytest.mark.parametrize(
+    ("again", "its_answer", "found"),
+    [
+        # 11 questions, two with `print`: it weighs ln(1 + 11/2) = 1.87, `label` and `sticker` ln(1 + 11) = 2.48.
+        # Both say 1.87 of 6.83, a share of 0.27; with `label`, which the answer says, 4.36 of 6.83, a share of 0.64.
+        ("How do I print a sticker?", PRINT, True),
+        # Words that only ask apart, the questions share none: an answer alone makes no question of two.
+        ("What is hidden behind the mirror?", PRINT, False),
+        ("How do I print a sticker?", "Use the red press.", False),
+    ],
+)
+def test_a_word_that_the_same_answer_has_is_said_by_both(again, its_answer, found):
+    rest = [item(f"r{n}", "train", f"How do I paint wall {n}?", f"With brush {n}.") for n in range(9)]
+    pair = (item("a", "train", "How do I print a label?", PRINT), item("b", "test", again, its_answer))
+    assert kinds(*rest, *pair) == [("near_question", "b", "a")] * found
 
 
 def test_questions_of_nothing_but_common_words_are_compared_by_those():
@@ -221,8 +248,8 @@ def test_of_200_planted_leaks_at_least_198_are_found(seed):
 def test_planted_questions_really_differ_from_their_bases():
     train = {i.id: i for i in planted_leaks.clean_corpus(60, 0)}
     reworded = [p for p in planted_leaks.plant(list(train.values()), 200, 0) if p.how == "paraphrase"]
-    plain = [(leaks._plain(p.item.question), leaks._plain(train[p.base_id].question)) for p in reworded]
-    assert all(new != old for new, old in plain)
+    asked = [(plain(p.item.question), plain(train[p.base_id].question)) for p in reworded]
+    assert all(new != old for new, old in asked)
 
 
 def splits_flagged(seeds):

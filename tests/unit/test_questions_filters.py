@@ -94,6 +94,39 @@ def test_schema_keeps_what_users_type(question):
 
 
 @pytest.mark.parametrize(
+    "question",
+    [
+        "Turn 1: how long do refunds take?",
+        "As requested, a hard one. How long do refunds take?",
+        "How long do refunds take? (expected reply: 5 days)",
+        "Great! How long do refunds take?",
+        "A customer might ask: how long do refunds take?",
+        "How long do refunds take? [END]",
+        "How long do refunds take -> 5 days",
+        "◦ How long do refunds take?",
+        "*How long do refunds take?*",
+    ],
+)
+def test_what_is_set_apart_and_not_of_the_passage_is_left_over(question):
+    assert not verdict("schema", ask(question)).kept
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Refunds: how long do they take?",  # a word of the passage
+        "A refund takes 9 days. Is that normal?",
+        "TypeError: refund is None, why?",  # a name in a program
+        "Refunds (0: cheque) have mixed types, why?",  # a number
+        "Hello everyone! How long do refunds take?",  # a greeting
+        "Who was Bolívar (born: 1783)?",  # not answerable: there is no passage to know
+    ],
+)
+def test_what_is_set_apart_and_of_the_passage_or_the_users_own_stays(question):
+    assert verdict("schema", ask(question, answerable="Bolívar" not in question)).kept
+
+
+@pytest.mark.parametrize(
     "answer", ["", "N/A", "TODO", "...", "Answer: 5 days", '{"answer": "5 days"}', "```json\n{}\n```"]
 )
 def test_schema_rejects_what_is_no_answer(answer):
@@ -163,6 +196,35 @@ def test_a_question_that_stands_on_its_own_is_kept(question):
     assert verdict("passage_dependence", ask(question)).kept
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Going by its wording, how long does the article make refunds take?",
+        "How long do refunds take, if one trusts the author?",
+        "In the second paragraph, how long do refunds take?",
+        "How long do refunds take? Answer with the text.",
+        "Does the method sort?",
+    ],
+)
+def test_a_text_or_a_kind_of_thing_without_a_name_is_no_subject(question):
+    assert not verdict("passage_dependence", ask(question)).kept
+
+
+def test_the_article_is_a_subject_where_the_passage_speaks_of_articles():
+    question = "How do refunds work when the article is damaged?"
+    assert not verdict("passage_dependence", ask(question)).kept
+    about_articles = {**TEXTS, "refund#0000": f"{REFUND} An article that is damaged is paid back."}
+    assert verdict("passage_dependence", ask(question), passages=about_articles).kept
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["What did the former champions win?", "What does the method option of fill do?", "Who ran in the latter half?"],
+)
+def test_former_latter_and_method_may_stand_beside_a_name(question):
+    assert verdict("passage_dependence", ask(question)).kept
+
+
 def test_a_follow_up_may_say_it_but_not_point_at_a_text():
     history = ("What is merge?", "It joins two tables.")
     assert verdict("passage_dependence", ask("What does it return?", history=history)).kept
@@ -184,6 +246,11 @@ def test_a_follow_up_may_say_it_but_not_point_at_a_text():
         "Not specified.",
         "This is not mentioned in the text.",
         "There is not enough information to answer.",
+        "Nowhere does the passage say so.",
+        "The text, sadly, gives no hint.",
+        "It's hard to say.",
+        "We are never able to tell.",
+        "That is left unsaid.",
     ],
 )
 def test_a_refusal_is_no_gold_answer(answer):
@@ -199,6 +266,8 @@ def test_a_refusal_is_no_gold_answer(answer):
         "You cannot remove a promo code.",
         "The function returns None when the key is unknown.",
         "This method does not provide a way back.",
+        "It is not specified unless the key is given.",
+        "It is difficult to undo.",
     ],
 )
 def test_saying_no_is_an_answer(answer):
@@ -290,6 +359,8 @@ def test_support_is_a_share_and_full_for_every_piece_of_the_text(answer, text):
         ("What is the default 'left' of how?", "left"),
         ("Why is the sum 5?", "5"),
         ("What is the refund time?", "Yes, the refund time."),
+        ("When do refunds go to the card?", "Obviously, refunds go to the card."),  # news, but not of the passage
+        ("How do I get refunds that take 5 days?", "take 5 days"),  # stands in the passage, but is no sentence
     ],
 )
 def test_an_answer_without_news_is_dropped(question, answer):

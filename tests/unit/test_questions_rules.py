@@ -165,6 +165,17 @@ def test_answers_of_the_wrong_length_and_questions_about_nothing_are_dropped():
     assert {drop.item.split(":")[0] for drop in drops} == {"guide"}
 
 
+def test_an_answer_that_only_announces_is_none():
+    text = (
+        "Join two tables.\n\nRaises\n------\nValueError\n    There are many cases in which it is raised:\n\n"
+        "    * one\nKeyError\n    If there are no keys in one table.\n"
+    )
+    examples, drops = ask(document("lib.Table.join", text))
+    assert reasons(drops)["answer only announces"] == 1
+    assert not any("many cases" in e.answers[0] for e in examples)
+    assert any("no keys" in e.answers[0] for e in examples)
+
+
 def test_documents_without_anything_to_ask_are_no_error():
     assert ask(document("a", ""), document("b", "\n\n", format="text")) == ([], [])
 

@@ -58,6 +58,29 @@ def test_the_summary_is_not_a_signature():
     assert subjects([document("a.e", " ")])["a.e"].summary is None
 
 
+def test_neither_a_stub_of_c_code_nor_a_list_of_parameters_is_a_summary():
+    for opening in ("x(size, /)\n--", "where : array of rows\n    More of it."):
+        assert subjects([document("a.x", opening)])["a.x"].summary is None
+
+
+def test_a_name_above_others_is_a_namespace_and_asked_in_full():
+    found = subjects(
+        [document("lib.errors"), document("lib.errors.KeyError"), document("lib.Table"), document("lib.cut")]
+    )
+    assert [found[name].namespace for name in ("lib.errors", "lib.Table", "lib.cut")] == [True, False, False]
+    assert found["lib.errors"].calls == ("lib.errors",)
+
+
+def test_an_activity_is_cut_where_it_still_reads():
+    texts = {
+        "a.x": "Attach or detach a time zone.",
+        "a.y": "Call function producing one row.",
+        "a.z": "Highlight values defined by a share.",
+    }
+    found = subjects([document(name, text) for name, text in texts.items()])
+    assert {found[name].activity for name in texts} == {""}
+
+
 def test_a_title_is_a_name_of_its_own():
     doc = Document("guide.md", "guide.md", "Returns and refunds", "Text.", "markdown", (), "guide.md", "train")
     found = subjects([doc])["guide.md"]

@@ -1,11 +1,15 @@
-"""BM25 equals its formula; identifiers are split into words."""
+"""BM25 equals its formula and its library; what is asked in other words finds nothing."""
 
 import math
 
+import bm25s
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ragline.errors import MissingArtifact
-from ragline.retrieval import lexical
+from ragline.errors import ConfigError, MissingArtifact, ModelError
+from ragline.retrieval import lexical, words
 from tests.fixtures.small import passage
 
 PASSAGES = [
@@ -13,10 +17,6 @@ PASSAGES = [
     passage("b#0000", "merge merge keys", doc_id="b"),
     passage("c#0000", "plot something", doc_id="c"),
 ]
-
-
-def test_identifiers_become_words():
-    assert lexical.words("pandas.DataFrame.read_csv(x1)") == "pandas Data Frame read csv x1"
 
 
 def test_scores_equal_the_formula():
@@ -33,8 +33,40 @@ def test_scores_equal_the_formula():
     assert found == pytest.approx({0: score(0, 1), 1: score(1, 2)}, rel=1e-5)
 
 
-def test_a_passage_that_shares_no_word_is_left_out():
-    assert lexical.search(lexical.build(PASSAGES), ["zebra", "", "plot"], 3)[:2] == [[], []]
+texts = st.lists(st.lists(st.sampled_from("merge plot keys frame read table".split()), min_size=1), min_size=1)
+
+
+@settings(max_examples=30)
+@given(texts, st.integers(1, 7))
+def test_the_arrays_are_those_of_bm25s(drawn, entries):
+    passages = [passage(f"p{n}#0000", " ".join(text)) for n, text in enumerate(drawn)]
+    tokens = [words.analyser("english")(p.encoded_text) for p in passages]
+    vocabulary = {word: number for number, word in enumerate(sorted({word for row in tokens for word in row}))}
+    wanted = bm25s.BM25(k1=lexical.K1, b=lexical.B)
+    wanted.index(([[vocabulary[word] for word in row] for row in tokens], vocabulary), show_progress=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lexical, "ENTRIES", entries)
+        built = lexical.build(iter(passages)).bm25
+    for name in ("data", "indices", "indptr"):
+        assert built.scores[name].dtype == wanted.scores[name].dtype
+        assert np.array_equal(built.scores[name], wanted.scores[name])
+    assert list(built.vocab_dict.items()) == [item for item in wanted.vocab_dict.items() if item[0]]
+
+
+@pytest.mark.parametrize("asked", ["zebra", "", "the of and", "?!…", "объединить таблицы", "合并", "\u0301"])
+def test_what_shares_no_word_finds_nothing(asked):
+    nothing, something = lexical.search(lexical.build(PASSAGES), [asked, "plot"], 3)
+    assert nothing == [] and [row for row, _ in something] == [2]
+
+
+def test_a_corpus_without_any_word():
+    index = lexical.build([passage("…#0000", "—", doc_id="…")])
+    assert lexical.search(index, ["anything"], 3) == [[]]
+
+
+def test_no_passages(tmp_path):
+    lexical.write(lexical.build([]), tmp_path / "lexical")
+    assert lexical.search(lexical.read(tmp_path / "lexical"), ["anything"], 3) == [[]]
 
 
 def test_ties_go_to_the_earlier_row():
@@ -42,12 +74,62 @@ def test_ties_go_to_the_earlier_row():
     assert [row for row, _ in lexical.search(lexical.build(twins), ["words"], 3)[0]] == [0, 1, 2]
 
 
+@given(texts, st.data())
+def test_a_filter_gives_the_best_of_what_it_lets_through(drawn, data):
+    index = lexical.build([passage(f"p{n}#0000", " ".join(text)) for n, text in enumerate(drawn)])
+    allowed = np.array(data.draw(st.lists(st.booleans(), min_size=len(drawn), max_size=len(drawn))))
+    everything = lexical.search(index, ["merge the tables"], len(drawn))[0]
+    assert lexical.search(index, ["merge the tables"], 2, allowed) == [
+        [hit for hit in everything if allowed[hit[0]]][:2]
+    ]
+
+
+def test_a_passage_that_is_gone_is_not_found():
+    assert [row for row, _ in lexical.search(lexical.build(PASSAGES[1:]), ["merge"], 3)[0]] == [0]
+    assert lexical.search(lexical.build(PASSAGES[:2]), ["plot"], 3) == [[]]
+
+
+def test_chinese_is_found_by_pairs_of_characters():
+    passages = [passage("a#0000", "读取文件"), passage("b#0000", "合并表格"), passage("c#0000", "read a file")]
+    index = lexical.build(passages, "none")
+    assert [[row for row, _ in hits] for hits in lexical.search(index, ["如何合并两个表格?", "文件"], 3)] == [[1], [0]]
+
+
 def test_write_then_read(tmp_path):
-    index = lexical.build(PASSAGES)
+    index = lexical.build([passage("a#0000", "Häuser"), passage("b#0000", "Haus"), passage("c#0000", "Hof")], "german")
     lexical.write(index, tmp_path / "lexical")
-    assert lexical.search(lexical.read(tmp_path / "lexical"), ["merge"], 3) == lexical.search(index, ["merge"], 3)
+    found = lexical.read(tmp_path / "lexical")
+    assert found.language == "german" and found.size == 3
+    assert lexical.search(found, ["Hauses"], 3) == lexical.search(index, ["Hauses"], 3)
+    assert {row for row, _ in lexical.search(found, ["Hauses"], 3)[0]} == {0, 1}
 
 
 def test_missing_index(tmp_path):
     with pytest.raises(MissingArtifact, match="run `dvc repro build_index`"):
         lexical.read(tmp_path / "data/index/lexical")
+
+
+@pytest.mark.parametrize("said", [None, "[]", "{}", '{"language": "klingon"}'])
+def test_an_index_that_does_not_say_its_language(tmp_path, said):
+    lexical.write(lexical.build(PASSAGES), tmp_path / "lexical")
+    card = tmp_path / "lexical" / lexical.ANALYSIS
+    card.unlink() if said is None else card.write_text(said)
+    with pytest.raises(ModelError, match=r"expected analysis\.json with a language, .* run `dvc repro build_index`"):
+        lexical.read(tmp_path / "lexical")
+
+
+def test_a_damaged_index(tmp_path):
+    lexical.write(lexical.build(PASSAGES), tmp_path / "lexical")
+    (tmp_path / "lexical" / "data.csc.index.npy").write_bytes(b"no array")
+    with pytest.raises(ModelError, match=r"lexical: damaged index: .* run `dvc repro build_index`"):
+        lexical.read(tmp_path / "lexical")
+
+
+def test_an_index_of_other_passages():
+    with pytest.raises(ModelError, match="lexical index over other passages: expected these 2, got 3; run"):
+        lexical.check(lexical.build(PASSAGES), PASSAGES[:2])
+
+
+def test_an_unknown_language():
+    with pytest.raises(ConfigError, match="got 'klingon'"):
+        lexical.build(PASSAGES, "klingon")

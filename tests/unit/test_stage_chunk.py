@@ -14,7 +14,7 @@ from ragline.runtime.params import load_section
 from ragline.types import Document, Passage
 from stages.chunk import READS, WRITES, ChunkParams, main
 
-PARAMS = ChunkParams(max_tokens=16, overlap_tokens=4, tokenizer="builtin:minilm")
+PARAMS = ChunkParams(method="structure", max_tokens=16, overlap_tokens=4, tokenizer="builtin:minilm")
 
 
 @pytest.fixture
@@ -80,13 +80,28 @@ def test_needs_a_tokenizer(project: Path):
         ("{max_tokens: 32, overlap_tokens: 32", r"chunk: .*overlap_tokens below max_tokens \(32\), got 32"),
         ("{max_tokens: 8, overlap_tokens: 0", r"chunk\.max_tokens: .*greater than or equal to 16, got 8"),
         ("{max_tokens: 32, overlap_tokens: -1", r"chunk\.overlap_tokens: .*greater than or equal to 0, got -1"),
+        ("{max_tokens: 32, overlap_tokens: 0, parent_tokens: 64", r"`parent_tokens` with `method: parent_child` only"),
     ],
 )
 def test_wrong_params(tmp_path: Path, lines: str, message: str):
     path = tmp_path / "params.yaml"
-    path.write_text(f"chunk: {lines}, tokenizer: builtin:minilm}}\n")
+    path.write_text(f"chunk: {lines}, method: structure, tokenizer: builtin:minilm}}\n")
     with pytest.raises(ConfigError, match=message):
         load_section("chunk", ChunkParams, path)
+
+
+def test_parents_are_larger_than_their_children():
+    with pytest.raises(ValueError, match=r"parent_tokens above max_tokens \(16\), got 16"):
+        ChunkParams(
+            method="parent_child", max_tokens=16, overlap_tokens=0, parent_tokens=16, tokenizer="builtin:minilm"
+        )
+
+
+def test_children_know_their_parents(project: Path):
+    settings = {"method": "parent_child", "max_tokens": 16, "overlap_tokens": 0, "parent_tokens": 40}
+    main(ChunkParams(tokenizer="builtin:minilm", **settings), project)
+    found = io.read_table(Passage, project / PASSAGES)
+    assert [p.parent for p in found][:3] == ["a#0000", "b#0000", "b#0000"]
 
 
 def test_loads_no_deep_learning_library():

@@ -27,7 +27,9 @@ from ragline.runtime.params import load_section
 from ragline.types import SPLITS, Document, Drop, Passage, QAExample
 from stages.generate_qa import READS, WRITES, GenerateQaParams, main
 
-RULES = GenerateQaParams(method="rules", max_per_document=2, max_per_passage=1, filters=(), leaks="report", seed=13)
+RULES = GenerateQaParams(
+    method="rules", max_per_document=2, max_per_passage=1, filters=(), leaks="report", language="english", seed=13
+)
 TEXTS = (
     "Join columns of several tables by key.\n\nRows that have no key are kept at the end.",
     "Convert columns of text to whole numbers.\n\nIf a number is too large, the row is dropped.",
@@ -50,7 +52,7 @@ def write(root: Path, splits: tuple[str, ...] = SPLITS) -> list[Document]:
 
 
 def importing(**files: list[str]) -> GenerateQaParams:
-    rest = {"max_per_document": 2, "filters": (), "leaks": "report", "seed": 13}
+    rest = {"max_per_document": 2, "filters": (), "leaks": "report", "language": "english", "seed": 13}
     return GenerateQaParams.model_validate({"method": "import", "import": files, **rest})
 
 
@@ -179,7 +181,8 @@ def test_needs_documents_and_passages(tmp_path, missing):
 )
 def test_wrong_settings_are_named(tmp_path, section, message):
     path = tmp_path / "params.yaml"
-    path.write_text("generate_qa: {" + section.replace("REST", "filters: [], leaks: drop, seed: 1") + "}\n")
+    own = section.replace("REST", "filters: [], leaks: drop, seed: 1")
+    path.write_text(f"generate_qa: {{{own}}}\nbuild_index: {{language: english}}\n")
     with pytest.raises(ConfigError, match=message):
         load_section("generate_qa", GenerateQaParams, path)
 

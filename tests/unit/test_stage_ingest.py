@@ -77,13 +77,39 @@ def test_two_runs_give_equal_bytes(project: Path):
     assert [(project / path).read_bytes() for path in WRITES] == first
 
 
+def lines(*documents: tuple[str, str]) -> str:
+    return "".join(json.dumps({"id": doc_id, "text": text}) + "\n" for doc_id, text in documents)
+
+
+def test_one_changed_document_leaves_the_rows_of_all_others(project: Path):
+    documents = [(f"d{n:03d}", f"text {n} " + " ".join(f"w{n}x{k}" for k in range(9 + n % 3))) for n in range(60)]
+    documents += [(f"{doc_id}-near", f"{text} more") for doc_id, text in documents[:10]]
+    source = [{"kind": "jsonl", "path": "data/raw/more.jsonl"}]
+    tables = []
+    for change in ({}, {"d030": "quite another text than before"}, {"d030": documents[40][1]}):
+        changed = [(doc_id, change.get(doc_id, text)) for doc_id, text in documents]
+        (project / "data/raw/more.jsonl").write_text(lines(*changed))
+        main(params(sources=source), project)
+        tables.append({d.doc_id: d for d in io.iter_table(Document, project / DOCUMENTS) if d.doc_id != "d030"})
+
+    before, after, copied = tables
+    assert after == before
+    # now d030 has the text of d040 and comes first, so d040 is its alias; nothing else moves
+    assert copied == {doc_id: document for doc_id, document in before.items() if doc_id != "d040"}
+
+
+def test_nothing_is_left_beside_the_outputs(project: Path):
+    main(params(), project)
+    assert sorted(path.name for path in (project / "data").iterdir()) == ["documents.parquet", "drops", "raw"]
+
+
 def test_one_id_in_two_sources(project: Path):
     (project / "data" / "raw" / "more.jsonl").write_text('{"text": "x", "id": "a.md"}\n')
     with pytest.raises(
         DataError, match=r"'a\.md': two documents with this id, from data/raw/a\.md and data/raw/more\.jsonl:1"
     ):
         main(params(), project)
-    assert not (project / DOCUMENTS).exists()
+    assert [path.name for path in (project / "data").iterdir()] == ["raw"]
 
 
 def test_empty_corpus(tmp_path: Path):

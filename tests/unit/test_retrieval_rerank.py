@@ -1,0 +1,129 @@
+"""Cross-encoders: a tiny one with random weights learns which passage answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+from ragline.builtin import model_folder
+from ragline.errors import DataError, ModelError
+from ragline.retrieval import mine, rerank
+from ragline.types import Hit
+from tests.fixtures.small import passage, question
+
+
+def tiny(folder: Path, labels: int = 1) -> str:
+    """The real structure and tokenizer, random weights of 16 dimensions."""
+    torch.manual_seed(0)
+    settings = BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=labels
+    )
+    BertForSequenceClassification(settings).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model_folder("builtin:minilm")).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory) -> str:
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+WORDS = ("red", "blue", "green", "black", "white", "brown", "small", "large")
+QUESTIONS = [question(f"q{n}", f"d{n}#0000", f"where is {word}?") for n, word in enumerate(WORDS)]
+PASSAGES = [passage(f"d{n}#0000", f"here is {word}") for n, word in enumerate(WORDS)] + [
+    passage(f"n{n}#0000", f"never any {word}") for n, word in enumerate(WORDS)
+]
+NEGATIVES = [mine.Negative(f"q{n}", f"n{(n + step) % 8}#0000", 0.5, 0.9) for n in range(8) for step in (0, 1)]
+
+
+def test_the_same_passages_best_first(name):
+    reranker = rerank.load(name)
+    hits = [[Hit(p, 1.0 - row / 10) for row, p in enumerate(PASSAGES[:4])], [], [Hit(PASSAGES[5], 0.3)]]
+    found = reranker.rerank(["where is red?", "where?", "where is brown?"], hits)
+    assert [len(part) for part in found] == [4, 0, 1]
+    assert {hit.passage.passage_id for hit in found[0]} == {hit.passage.passage_id for hit in hits[0]}
+    scores = [hit.score for hit in found[0]]
+    assert scores == sorted(scores, reverse=True) and all(0 < score < 1 for score in scores)
+
+
+def test_a_batch_scores_like_its_pairs(name):
+    reranker = rerank.load(name)
+    texts = [p.encoded_text for p in PASSAGES]
+    together = reranker.scores("where is red?", texts)
+    assert together == pytest.approx([reranker.scores("where is red?", [text])[0] for text in texts], abs=1e-6)
+    assert reranker.scores("where is red?", []) == []
+
+
+def test_equal_scores_keep_their_order(name):
+    twins = [Hit(passage(f"t{n}#0000", "the same", doc_id="t"), 0.5) for n in range(5)]
+    (found,) = rerank.load(name).rerank(["where?"], [twins])
+    assert [hit.passage.passage_id for hit in found] == [hit.passage.passage_id for hit in twins]
+
+
+def test_examples_from_mined_negatives():
+    examples = rerank.judged([*QUESTIONS, question("lonely", "d0#0000")], PASSAGES, NEGATIVES)
+    assert len(examples) == 8  # the lonely one has no negatives
+    texts = ("n0\nnever any red", "n1\nnever any blue")
+    assert examples[0] == rerank.Judged("where is red?", "d0\nhere is red", texts)
+
+
+def trained(name: str, loss: rerank.Loss, folder: Path, epochs: int = 3) -> tuple[rerank.Reranker, list]:
+    reranker = rerank.start(name, Path(), max_tokens=24, seed=7)
+    schedule = rerank.Schedule(loss, epochs, batch_size=4, learning_rate=3e-3, evaluations=2, seed=7)
+    examples = rerank.judged(QUESTIONS, PASSAGES, NEGATIVES)
+    return reranker, rerank.fit(reranker, examples, schedule, accuracy, folder)
+
+
+def accuracy(reranker: rerank.Reranker) -> float:
+    """Share of questions whose passage is scored best of its three."""
+    right = 0
+    for example in rerank.judged(QUESTIONS, PASSAGES, NEGATIVES):
+        scores = reranker.scores(example.question, [example.positive, *example.negatives])
+        right += scores[0] == max(scores)
+    return right / len(QUESTIONS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["binary", "listwise"])
+def test_training_is_a_function_of_its_seed(name, loss, tmp_path):
+    (first, points), (again, _) = (trained(name, loss, tmp_path / part) for part in ("a", "b"))
+    assert [p.dev for p in points if p.dev is not None]
+    left, right = first.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(left[key], right[key]) for key in left)
+    untrained = rerank.start(name, Path(), max_tokens=24, seed=7).model.state_dict()
+    assert any(not torch.equal(left[key], untrained[key]) for key in left)
+    assert points[-1].step == (18 if loss == "binary" else 6)  # 24 pairs or 8 lists, 4 a step, three times
+    rerank.save(first, tmp_path / "saved")
+    texts = [p.encoded_text for p in PASSAGES]
+    assert rerank.load(str(tmp_path / "saved")).scores("where is red?", texts) == first.scores("where is red?", texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["binary", "listwise"])
+def test_what_never_answers_is_learned(name, loss, tmp_path):
+    learned, points = trained(name, loss, tmp_path / "fit", epochs=30)
+    losses = [p.loss for p in points if p.loss is not None]
+    assert losses[-1] < 0.5 * losses[0]
+    assert accuracy(learned) == 1
+
+
+def test_no_examples(name, tmp_path):
+    schedule = rerank.Schedule("binary", 1, 4, 1e-3, 1, 0)
+    with pytest.raises(DataError, match="reranker: expected questions with hard negatives, got none"):
+        rerank.fit(rerank.load(name), [], schedule, accuracy, tmp_path / "fit")
+
+
+def test_a_bi_encoder_is_no_reranker():
+    with pytest.raises(ModelError, match=r"builtin:minilm: expected a cross-encoder, got BertModel without a trained"):
+        rerank.load("builtin:minilm")
+
+
+def test_a_classifier_of_more_outputs_is_no_reranker(tmp_path):
+    with pytest.raises(ModelError, match="expected a cross-encoder with one output, got 3"):
+        rerank.load(tiny(tmp_path / "three", labels=3))
+
+
+def test_no_such_model(tmp_path):
+    with pytest.raises(ModelError, match="no model here"):
+        rerank.load(str(tmp_path))

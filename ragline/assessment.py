@@ -127,6 +127,7 @@ def assess(
     runs["hybrid"] = fuse.fuse(runs["tuned"], runs["bm25"], settings.hybrid_weight, engines.depth)
     answerable = [q for q in questions if q.answerable]
     gold = gate.qrels(answerable)
+    places = {question: frozenset(engines.reading.places(passages)) for question, passages in gold.items()}
     scores = {system: retrieval.score(_judged(runs[system], gold), gold) for system in SYSTEMS}
     ranks = {system: retrieval.ranks(_judged(runs[system], gold), gold, engines.depth) for system in SYSTEMS}
     hits = engines.hits(questions, runs["hybrid"])
@@ -139,8 +140,11 @@ def assess(
     for answerer, given in said.items():
         texts = {question: given[question][0] for question in references}
         scored[answerer] = dict(answers.score(texts, references))
-        cited = {question: [hit.passage.passage_id for hit in given[question][1]] for question in references}
-        scored[answerer]["citation_precision"] = answers.citation_precision(cited, gold)
+        cited = {
+            question: engines.reading.places(hit.passage.passage_id for hit in given[question][1])
+            for question in references
+        }
+        scored[answerer]["citation_precision"] = answers.citation_precision(cited, places)
         bleu[answerer] = answers.corpus_bleu(list(texts.values()), list(references.values()))
     confidence = {q.question_id: max(runs["tuned"][q.question_id].values(), default=0.0) for q in questions}
     predictions = [

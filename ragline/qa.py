@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ from ragline import io
 from ragline.artifacts import ANSWERING, GENERATOR, LEXICAL_INDEX, PASSAGES, RETRIEVER, TUNED_ANN, TUNED_FINGERPRINT
 from ragline.errors import ModelError
 from ragline.generation import extractive, fid, support
+from ragline.reading import Reading
 from ragline.retrieval import encoder, index, lexical, search
 from ragline.types import Answer, Hit, Passage
 
@@ -39,13 +41,21 @@ class System:
     reader: fid.Reader
     settings: Settings
 
+    @cached_property
+    def reading(self) -> Reading:
+        """What the answerers read around each passage."""
+        return Reading(self.retriever.passages)
+
     def ask(self, questions: Sequence[str], k: int = 5, answerer: Answerer | None = None) -> list[Answer]:
         """Answer each question from its k best passages.
 
         Raises:
             DataError: a question is empty or far too long.
         """
-        found = self.retriever.retrieve(questions, k)
+        found = [
+            (self.reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k), confidence)
+            for hits, confidence in self.retriever.retrieve(questions, max(k, self.settings.depth))
+        ]
         said = write_answers(
             answerer or self.settings.answerer,
             questions,

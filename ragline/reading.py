@@ -44,7 +44,7 @@ class Reading:
 
 
 def joined(children: Sequence[Passage]) -> Passage:
-    """One passage over neighbours in document order, overlaps taken once; the rest is the first one's."""
+    """One passage over neighbours in document order, overlaps taken once; `tokens` is the sum of theirs."""
     first, last = children[0], children[-1]
     text = ""
     for child in children:

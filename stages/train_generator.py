@@ -35,6 +35,9 @@ WRITES = OUTPUTS["train_generator"]
 MAX_DEV = 64
 """Dev questions that the dev loss is taken on."""
 
+SEARCHED = 20
+"""Passages found for a question; those that share a parent are read once."""
+
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +76,7 @@ def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
     def lessons(path: Path, most: int) -> list[train.Lesson]:
         questions = evenly(answerable(io.read_table(QAExample, root / path)), most)
         asked = {q.question_id: q.question for q in questions}
-        found = search.dense_run(asked, retriever, ann, passages, params.passages)
+        found = search.dense_run(asked, retriever, ann, passages, SEARCHED)
         chosen = [
             train.choose_passages(
                 reading.places(found[q.question_id]), reading.places(q.gold_passage_ids), params.passages, rng

@@ -152,6 +152,8 @@ def chunk(document: Document, chunker: Chunker) -> list[Passage]:
         it repeats in its context included; white space stands alone only where it would take its neighbour over that
         limit. The heading is the path of headings where the passage starts, without a first one that repeats the title.
     """
+    if not document.text:
+        return []
     text = _Text(document, chunker)
     pieces = _forward(_cut(text))
     ids = [f"{document.doc_id}#{ordinal:04d}" for ordinal in range(len(pieces))]

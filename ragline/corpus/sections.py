@@ -125,11 +125,16 @@ def tables(text: str, format: str) -> list[Table]:
         if number == 0 or "|" not in lines[number - 1][1] or not _DASHES.match(lines[number][1]):
             continue
         last = number
-        while last + 1 < len(lines) and lines[last + 1][1].strip():
+        while last + 1 < len(lines) and _goes_on(lines[last + 1][1]):
             last += 1
         rows = Span(_end(lines, number), _end(lines, last))
         found.append(Table(rows, text[lines[number - 1][0] : rows.start]))
     return found
+
+
+def _goes_on(line: str) -> bool:
+    """Whether a line is one more row: a table ends at a blank line, and where something else begins."""
+    return bool(line.strip()) and not (_ATX.match(line) or _FENCE.match(line) or line.lstrip().startswith(">"))
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

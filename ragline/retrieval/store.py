@@ -31,7 +31,7 @@ Keys = npt.NDArray[np.bytes_]
 SEGMENT_ROWS = 4096
 """Rows from which a merged segment is written (6 MB at 384 dimensions); one segment at a time is in memory."""
 SPARE_ROWS = 100_000
-"""Rows beyond the present corpus that a shelf may always hold, for corpora that change places."""
+"""Rows that a shelf may always hold, those of the present corpus included, for corpora that change places."""
 KEPT_BYTES = 8_000_000_000
 """All shelves together; those not used for longest go first."""
 ABANDONED_S = 86_400.0

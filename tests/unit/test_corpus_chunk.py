@@ -335,6 +335,17 @@ def test_tables_are_found_outside_fenced_code():
     assert tables(text, "text") == []
 
 
+@pytest.mark.parametrize("after", ["# Next\n", "```\n# code\n```\n", "> quoted\n"])
+def test_a_table_ends_where_something_else_begins(after: str):
+    (table,) = tables(f"{HEAD}{rows(2)}{after}", "markdown")
+    assert (table.rows.start, table.rows.end) == (len(HEAD), len(HEAD + rows(2)))
+
+
+def test_a_text_of_nothing_has_no_passages(tmp_path):
+    methods: tuple[Method, ...] = ("structure", "sentences", "tokens")
+    assert [chunk(markdown(""), by_word(tmp_path, 16, method=method)) for method in methods] == [[], [], []]
+
+
 def test_table_that_fits_stays_whole(tmp_path):
     # the section has 42 tokens, the table 27
     text = f"# T\n\n{words(10)}\n\n{HEAD}{rows(4)}\n{words(3)}\n"

@@ -1,6 +1,6 @@
 """How long hard-negative mining takes over a generated corpus, and how much memory.
 
-    python -m bench.mining --passages 1000000 --questions 2000 --folder /tmp/bench-mining
+    python -m bench.mining --passages 1000000 --questions 2000 --folder scratch
 
 Vectors and texts are generated. `--folder` holds the vectors, 4 bytes · dimensions a passage, memory-mapped as the
 pipeline's are, the lexical index and the ledger. One line of JSON says what was measured; `file_mb` counts pages of

@@ -1,17 +1,20 @@
 """Contrastive training side by side: LocalRQA's, plain sentence-transformers', ours. One command, one table.
 
-    python -m bench.retrieval_training --data DIR --sets faire squad --seeds 3 --out results.json
+    python -m bench.retrieval_training --data DIR --sets faire squad --seeds 0 1 2 --work DIR --out results.json
 
 DIR holds faire/ (documents.jsonl, train_w_qa.jsonl, eval_w_qa.jsonl; LocalRQA's format) and squad/ (passages.jsonl.gz,
 questions.train.jsonl, questions.dev.jsonl); a set that is not there is skipped with a line. All start from the same
 encoder, see the same training questions and the same passages, and stop after a number of steps fixed beforehand: the
-evaluation questions choose nothing. Every training runs in a process of its own, which makes its peak memory its own.
+evaluation questions choose nothing. Every training runs in a process of its own, which makes its peak memory its own,
+and is kept under --work: an interrupted bench goes on from there.
 
 Arms:
 
 - bm25, base, hybrid: no training; the hybrid's weight is tuned on 200 training questions.
 - localrqa: its loss and negatives (`losses.LocalRQALoss`), AdamW at 1e-5 with a cosine schedule and a tenth of warm-up,
-  batch 64, dropout, texts of up to 512 tokens as `fmt_content`, vectors of any length searched by L2.
+  batch 64, dropout, texts of up to 512 tokens as `fmt_content`, vectors of any length searched by L2. A batch's
+  passages are encoded in groups of like length, which spares padding and changes no gradient; --plain does without,
+  for its speed as shipped.
 - sentence-transformers: MultipleNegativesRankingLoss on (question, passage) and the trainer's defaults, three epochs.
 - pairs: ours on exactly that, the same temperature, batch, epochs and texts: what the training itself costs.
 - both, question: ours with hard negatives, one shared encoder or the questions' side alone.
@@ -45,7 +48,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import batch_to_device
 from transformers import get_cosine_schedule_with_warmup
 
-from ragline import repro
+from ragline import io, repro
 from ragline.evaluation import retrieval, significance
 from ragline.io import Vectors
 from ragline.retrieval import encoder, fuse, index, lexical, mine, search, train
@@ -61,6 +64,7 @@ METRICS = ("recall@1", "recall@5", "mrr@10", "ndcg@10")
 RESAMPLES = 2000
 TRAINED = ("localrqa", "sentence-transformers", "pairs", "both", "question")
 HYBRID_QUESTIONS = 200
+GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,30 @@ def as_localrqa(passages: Sequence[Passage]) -> list[Passage]:
 # --- arms ----------------------------------------------------------------------------------------------------------
 
 
-def by_localrqa(data: Set, seed: int, steps: int | None) -> Trained:
+class InGroups(torch.nn.Module):
+    """An encoder that takes a long column in groups of like length: the same vectors with less padding."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        """`token_embeddings` and `attention_mask` of all rows, padded to the longest."""
+        lengths = features["attention_mask"].sum(1)
+        order = lengths.argsort()
+        groups = order.split(GROUP)
+        longest = int(lengths.max())
+        states = []
+        for rows in groups:
+            width = int(lengths[rows].max())
+            group = {name: column[rows, :width] for name, column in features.items() if torch.is_tensor(column)}
+            found = self.model(group)["token_embeddings"]
+            states.append(torch.nn.functional.pad(found, (0, 0, 0, longest - width)))
+        mask = features["attention_mask"][:, :longest]
+        return {"token_embeddings": torch.cat(states)[order.argsort()], "attention_mask": mask}
+
+
+def by_localrqa(data: Set, seed: int, steps: int | None, plain: bool) -> Trained:
     """Its recipe in a plain loop."""
     repro.seed_everything(seed)
     full = encoder.load(BASE).questions
@@ -195,7 +222,7 @@ def by_localrqa(data: Set, seed: int, steps: int | None) -> Trained:
     examples = [q for q in data.train if len(data.hard[q.question_id]) == 2]
     rows = [[place[q.gold_passage_ids[0]], *data.hard[q.question_id]] for q in examples]
     candidates = Candidates(passages, np.array(rows, dtype=np.int64))
-    loss = LocalRQALoss(model, candidates, 0.05, seed)
+    loss = LocalRQALoss(model if plain else InGroups(model), candidates, 0.05, seed)
     batch = min(64, len(examples))
     total = steps or 200
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
@@ -302,10 +329,10 @@ def corpus_vectors(side: Encoder, passages: Sequence[Passage]) -> Vectors:
         return encoder.encode_corpus(side, passages, Path(folder) / "store", Path(folder) / "vectors.npy")
 
 
-def trained(arm: str, data: Set, seed: int, steps: int | None) -> Trained:
+def trained(arm: str, data: Set, seed: int, steps: int | None, plain: bool = False) -> Trained:
     """One training of one arm."""
     if arm == "localrqa":
-        return by_localrqa(data, seed, steps)
+        return by_localrqa(data, seed, steps, plain)
     if arm == "sentence-transformers":
         return by_sentence_transformers(data, seed, steps)
     same: dict[str, Any] = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5, "temperature": 0.05}
@@ -369,14 +396,16 @@ def over_seeds(tables: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[
     return {m: {q: float(np.mean([t[m][q] for t in tables])) for q in tables[0][m]} for m in tables[0]}
 
 
-def measure(data: Set, arms: Sequence[str], seeds: int, steps: int | None) -> dict[str, Any]:
-    """Train and score everything on one set."""
+def measure(
+    data: Set, arms: Sequence[str], seeds: Sequence[int], steps: int | None, plain: bool, work: Path
+) -> dict[str, Any]:
+    """Train and score everything on one set that `work` does not hold yet."""
     clusters = {q.question_id: q.cluster for q in data.test}
     runs: dict[str, list[Run]] = {name: [run] for name, run in untrained(data).items()}
     costs: dict[str, list[dict[str, float]]] = {}
-    for arm in arms:
-        for seed in range(seeds):
-            found = apart(arm, data, seed, steps)
+    for seed in seeds:
+        for arm in arms:
+            found = once(work / f"{data.name}-{arm}-{seed}.json", arm, data, seed, steps, plain)
             runs.setdefault(arm, []).append(found.run)
             cost = {name: value for name, value in asdict(found).items() if name != "run"}
             cost["pairs_per_s"] = found.pairs / found.seconds
@@ -389,7 +418,7 @@ def measure(data: Set, arms: Sequence[str], seeds: int, steps: int | None) -> di
     return {
         "questions": len(data.test),
         "passages": len(data.passages),
-        "seeds": seeds,
+        "seeds": len(seeds),
         "steps": steps,
         "scores": {
             arm: {m: asdict(significance.interval(v, clusters, RESAMPLES, 0)) for m, v in table.items()}
@@ -415,10 +444,12 @@ def _against(
     }
 
 
-def apart(arm: str, data: Set, seed: int, steps: int | None) -> Trained:
-    """A training in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(trained, (arm, data, seed, steps))
+def once(kept: Path, *training: Any) -> Trained:
+    """What the file holds; where there is none, a training in a process of its own, and the file."""
+    if not kept.is_file():
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            io.write_json(asdict(pool.apply(trained, training)), kept)
+    return Trained(**json.loads(kept.read_text(encoding="utf-8")))
 
 
 def table(name: str, result: dict[str, Any]) -> str:
@@ -449,8 +480,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with faire/ and squad/")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--arms", nargs="*", choices=TRAINED, default=list(TRAINED))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="stop every training after so many steps: for a trial")
+    parser.add_argument("--plain", action="store_true", help="localrqa: one padded batch, as shipped")
+    parser.add_argument("--work", type=Path, help="keep every finished training here, and take it from here")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -459,7 +492,11 @@ def main() -> None:
         if not (given.data / name).is_dir():
             log.info("%s: skipped, %s is not there", name, given.data / name)
             continue
-        results[name] = measure(SETS[name](given.data / name), given.arms, given.seeds, given.steps)
+        with tempfile.TemporaryDirectory() as folder:
+            work = given.work or Path(folder)
+            work.mkdir(parents=True, exist_ok=True)
+            data = SETS[name](given.data / name)
+            results[name] = measure(data, given.arms, given.seeds, given.steps, given.plain, work)
         sys.stdout.write(table(name, results[name]))
         if given.out:
             given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

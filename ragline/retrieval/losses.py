@@ -197,7 +197,7 @@ class LocalRQALoss(nn.Module):
     Source: as `contrast.localrqa`.
     """
 
-    def __init__(self, model: SentenceTransformer, candidates: Candidates, temperature: float, seed: int) -> None:
+    def __init__(self, model: nn.Module, candidates: Candidates, temperature: float, seed: int) -> None:
         super().__init__()
         self.model = model
         self.candidates = candidates

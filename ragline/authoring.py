@@ -1,123 +1,175 @@
-"""Questions written by a language model: settings, ledger and endpoint put together.
+"""Questions before they are vetted, and the language models that write and check them: settings, ledger, endpoint.
 
 Stands beside `assessment`; the stage generates through it, `ragline estimate` looks ahead through it.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from tokenizers import Tokenizer
 
-from ragline import io
+from ragline import io, vetting
 from ragline.artifacts import LEDGER
 from ragline.builtin import tokenizer_file
 from ragline.errors import ConfigError, DataError
-from ragline.llm.calls import Caller, Decoding, Prices, machine
+from ragline.llm.calls import NOT_YET, Caller, Decoding, Prices, Remembered, machine
 from ragline.llm.ledger import Ledger
-from ragline.questions import llm
-from ragline.questions.plan import KINDS, Item, plan
-from ragline.runtime.params import Section, Watched
-from ragline.types import Document, Drop, Passage, QAExample
+from ragline.question_params import ImportFiles, LlmParams, ModelParams, QuestionParams
+from ragline.questions import llm, llm_filters, localrqa
+from ragline.questions.filters import PAID
+from ragline.questions.human import human_questions
+from ragline.questions.plan import Item, plan
+from ragline.questions.rules import generate
+from ragline.types import SPLITS, Drop, QAExample
+from ragline.vetting import Corpus
+
+log = logging.getLogger(__name__)
 
 COUNTED_BY = "builtin:minilm"
 """Its tokenizer counts what a prompt will cost; the ledger's figures correct it for the endpoint's own."""
-
-
-class PriceList(Section):
-    """US dollars for a million tokens."""
-
-    prompt: NonNegativeFloat
-    answer: NonNegativeFloat
-
-
-class PromptFiles(Section):
-    """Texts under data/raw that replace the shipped prompts."""
-
-    question: Watched | None = None
-    answer: Watched | None = None
-
-
-class LlmParams(Section):
-    """Part `generate_qa.llm`; where the endpoint is and its key belong in the environment."""
-
-    model: Annotated[str, Field(min_length=1)]
-    """As the endpoint names it."""
-    passages: PositiveInt
-    """Passages asked about, one question each; two calls each, and more for malformed answers."""
-    kinds: dict[str, NonNegativeInt]
-    """Kind of question to how often it comes."""
-    temperature: Annotated[float, Field(ge=0, le=2)]
-    max_answer_tokens: Annotated[int, Field(ge=32)]
-    structured: Literal["json_schema", "json_object", "none"]
-    """How the endpoint is told the form of an answer."""
-    attempts: Annotated[int, Field(ge=1, le=5)]
-    """Calls for one piece before a malformed answer is given up."""
-    max_failed: Annotated[float, Field(ge=0, lt=1)]
-    """Share of items that may be dropped because the endpoint did not answer; beyond it the stage fails."""
-    prices: PriceList
-    budget_usd: NonNegativeFloat
-    """A run stops before the call that could go beyond it."""
-    prompts: PromptFiles = PromptFiles()
-    examples: Watched | None = None
-    """JSONL under data/raw, questions as your users ask them (key: question); the model is shown the first 20."""
-
-    @field_validator("kinds")
-    @classmethod
-    def _known(cls, kinds: dict[str, int]) -> dict[str, int]:
-        if unknown := sorted(kinds.keys() - set(KINDS)):
-            raise ValueError(f"no kind {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
-        if not any(kinds.values()):
-            raise ValueError("expected at least one kind with a weight above 0")
-        return kinds
-
-
 SHOWN = 20
+"""Of a user's own questions, those that the model is shown."""
+LENGTH = 20
+"""Words of a question, and of an answer, that is not written yet."""
 
 
-class PaidQuestions(Section):
-    """What of section `generate_qa` costs money; the stage checks the rest of it."""
+@dataclass(frozen=True)
+class Models:
+    """Whom a run asks; None where its params name nobody."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    llm: LlmParams
-    seed: int
+    author: Caller | None
+    reader: llm_filters.Model | None
 
 
-def write(
-    params: LlmParams, seed: int, documents: Sequence[Document], passages: Sequence[Passage], root: Path
+@contextmanager
+def models(params: QuestionParams, root: Path) -> Iterator[Models]:
+    """The author of questions and whom the filters ask, while the ledger is open."""
+    paid = any(name in PAID for name in params.filters)
+    if params.llm is None and not paid:
+        yield Models(None, None)
+        return
+    ledger = Ledger(root / LEDGER)
+    count = _counter(root)
+    try:
+        author = _caller(params.llm, params.seed, ledger, count) if params.llm else None
+        reader = None
+        if paid and params.filter_model is not None:
+            asked = params.filter_model
+            caller = _caller(asked, params.seed, ledger, count)
+            reader = llm_filters.Model(caller, asked.attempts, asked.max_failed, "generate_qa.filter_model")
+        elif paid and params.llm is not None and author is not None:
+            caller = replace(author, how=replace(author.how, temperature=0.0), beside=author)
+            reader = llm_filters.Model(caller, params.llm.attempts, params.llm.max_failed, llm.SETTINGS)
+        yield Models(author, reader)
+    finally:
+        ledger.close()
+
+
+def candidates(
+    params: QuestionParams, corpus: Corpus, author: Caller | None, root: Path
 ) -> tuple[list[QAExample], list[Drop]]:
-    """Ask about the passages, and pay for what the ledger does not hold.
+    """Questions of every source that the params name, and what was left out on the way.
 
     Raises:
         ConfigError: no endpoint is set, or a prompt lacks a place.
+        DataError: a file of questions is not what it should be.
         ServiceError: the endpoint fails, or the budget is spent.
     """
-    items, prompts, examples = _prepared(params, documents, passages, root)
-    ledger = Ledger(root / LEDGER)
-    try:
-        caller = _caller(params, seed, ledger, root)
-        return llm.generate(items, documents, prompts, examples, params.attempts, params.max_failed, caller)
-    finally:
-        ledger.close()
+    if params.llm is not None and author is not None:
+        items, prompts, examples = _prepared(params.llm, corpus, root)
+        found, drops = llm.generate(
+            items, corpus.documents, prompts, examples, params.llm.attempts, params.llm.max_failed, author
+        )
+    elif params.files is not None:
+        found, drops = _imported(params.files, _by_name(corpus), root)
+    else:
+        found, drops = generate(
+            corpus.documents, corpus.passages, params.max_per_document, params.max_per_passage, params.seed
+        )
+    for file in params.human or ():
+        asked, left_out = _by_people(file, corpus, root)
+        found, drops = found + asked, drops + left_out
+    return found, drops
 
 
-def look_ahead(
-    params: LlmParams, seed: int, documents: Sequence[Document], passages: Sequence[Passage], root: Path
-) -> llm.Estimate:
-    """What `write` would pay for now; asks nobody."""
-    items, prompts, examples = _prepared(params, documents, passages, root)
-    ledger = Ledger(root / LEDGER)
-    try:
-        return llm.estimate(items, prompts, examples, _caller(params, seed, ledger, root), ledger)
-    finally:
-        ledger.close()
+def look_ahead(params: QuestionParams, corpus: Corpus, root: Path) -> dict[str, llm.Estimate]:
+    """What a run would pay for now: for `questions`, and for the `filters` that ask; asks nobody.
+
+    Questions that are not written yet are taken to pass every filter.
+    """
+    found: dict[str, llm.Estimate] = {}
+    with models(params, root) as asked:
+        unwritten: list[QAExample] = []
+        author = None
+        if params.llm is not None and asked.author is not None:
+            items, prompts, examples = _prepared(params.llm, corpus, root)
+            found["questions"] = llm.estimate(items, prompts, examples, asked.author, asked.author.ledger)
+            author = Remembered(**{f.name: getattr(asked.author, f.name) for f in fields(Caller) if f.init})
+        if asked.reader is not None:
+            written, drops = candidates(params, corpus, author, root)
+            if author is not None:
+                waiting = {drop.item for drop in drops if drop.detail == NOT_YET}
+                unwritten = [_expected(item) for item in items if item.name in waiting]
+            free = [name for name in params.filters if name not in PAID]
+            vetted = vetting.vet(written, corpus, free, params.leaks == "drop")
+            asks = vetting.to_ask([*vetted.examples, *unwritten], corpus, params.filters)
+            found["filters"] = llm_filters.estimate(asks, asked.reader.caller, asked.reader.caller.ledger)
+    return found
 
 
-def _prepared(
-    params: LlmParams, documents: Sequence[Document], passages: Sequence[Passage], root: Path
-) -> tuple[list[Item], llm.Prompts, list[str]]:
+def _by_name(corpus: Corpus) -> localrqa.Corpus:
+    return localrqa.Corpus(corpus.documents, corpus.passages)
+
+
+def _expected(item: Item) -> QAExample:
+    """A question of the usual length that is not written yet."""
+    first, words = item.passages[0], ("word " * LENGTH).strip()
+    ids = tuple(passage.passage_id for passage in item.passages)
+    answerable = item.kind != "unanswerable"
+    answers, gold = ((words,), ids) if answerable else ((), ())
+    return QAExample(
+        item.name,
+        words,
+        answers,
+        first.doc_id,
+        first.start,
+        first.start,
+        gold,
+        item.kind,
+        "train",
+        first.cluster,
+        answerable,
+    )
+
+
+def _imported(files: ImportFiles, corpus: localrqa.Corpus, root: Path) -> tuple[list[QAExample], list[Drop]]:
+    examples: list[QAExample] = []
+    drops: list[Drop] = []
+    for split in SPLITS:
+        for file in files.of(split):
+            found, left_out = localrqa.import_questions(io.read_jsonl(root / file), file, split, corpus)
+            log.info("%s: %d questions for %s, %d dropped", file, len(found), split, len(left_out))
+            examples += found
+            drops += left_out
+    return examples, drops
+
+
+def _by_people(file: str, corpus: Corpus, root: Path) -> tuple[list[QAExample], list[Drop]]:
+    rows, drops = human_questions(root / file, corpus.documents)
+    examples: list[QAExample] = []
+    by_name = _by_name(corpus)
+    for split, found in rows.items():
+        asked, left_out = localrqa.import_questions(found, file, split, by_name)
+        examples += [replace(q, kind="human") for q in asked]
+        drops += left_out
+    log.info("%s: %d questions by people, %d dropped", file, len(examples), len(drops))
+    return examples, drops
+
+
+def _prepared(params: LlmParams, corpus: Corpus, root: Path) -> tuple[list[Item], llm.Prompts, list[str]]:
     prompts = llm.load_prompts(*(_text(path, root) for path in (params.prompts.question, params.prompts.answer)))
     examples: list[str] = []
     if params.examples is not None:
@@ -125,7 +177,7 @@ def _prepared(
             if not isinstance(row.get("question"), str):
                 raise DataError(f"{params.examples}:{number}: expected the key 'question', got {sorted(row)}; add it")
             examples.append(row["question"])
-    return plan(documents, passages, params.kinds, params.passages), prompts, examples[:SHOWN]
+    return plan(corpus.documents, corpus.passages, params.kinds, params.passages), prompts, examples[:SHOWN]
 
 
 def _text(path: str | None, root: Path) -> str | None:
@@ -137,14 +189,14 @@ def _text(path: str | None, root: Path) -> str | None:
         raise ConfigError(f"{path}: not a readable prompt: {error}; mend generate_qa.llm.prompts") from None
 
 
-def _caller(params: LlmParams, seed: int, ledger: Ledger, root: Path) -> Caller:
+def _caller(params: ModelParams, seed: int, ledger: Ledger, count_tokens: Callable[[str], int]) -> Caller:
     return Caller(
         ledger=ledger,
         how=Decoding(params.model, params.temperature, params.max_answer_tokens, seed, params.structured),
         prices=Prices(params.prices.prompt, params.prices.answer),
         budget_usd=params.budget_usd,
         at_most=machine(),
-        count_tokens=_counter(root),
+        count_tokens=count_tokens,
     )
 
 

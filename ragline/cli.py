@@ -1,4 +1,4 @@
-"""`ragline ask`, `summary`, `estimate`, `audit`, `convert`, `fetch`: what a person types."""
+"""`ragline ask`, `summary`, `estimate`, `audit`, `convert`, `fetch`, `doctor`: what a person types."""
 
 import argparse
 import logging
@@ -60,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("question", nargs="+", help="the question; quotes are optional")
     ask.add_argument("-k", type=_count, default=5, help="passages to show (default: 5)")
     ask.add_argument("--answerer", choices=("generator", "extractive"), help="default: the better one on dev")
+    ask.add_argument(
+        "--where", action="append", default=[], help="search only there: doc_id=, source=, title=, heading=, pages=3-7"
+    )
+    ask.add_argument("--champion", action="store_true", help="ask what is served, not what the last run made")
     ask.set_defaults(run=_ask)
     estimate = commands.add_parser("estimate", help="what questions by a language model would cost; asks nobody")
     estimate.set_defaults(run=_estimate)
@@ -80,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--pages", type=int, default=1000, help="pages requested at most (default: 1000)")
     fetch.add_argument("--delay", type=float, default=1.0, help="seconds between two requests (default: 1)")
     fetch.set_defaults(run=_fetch)
+    promote = commands.add_parser("promote", help="weigh the last run against the champion; serve it if it is better")
+    promote.add_argument("--anyway", action="store_true", help="without weighing: you have looked")
+    promote.set_defaults(run=_promote)
+    rollback = commands.add_parser("rollback", help="serve the champion before this one again")
+    rollback.set_defaults(run=_rollback)
+    champion = commands.add_parser("champion", help="what is served, and why; exit 4 if it is damaged")
+    champion.set_defaults(run=_champion)
+    doctor = commands.add_parser("doctor", help="whether everything is fit to run tonight; exit 1 if anything is not")
+    doctor.set_defaults(run=_doctor)
     last = commands.add_parser("summary", help="the last run in ten lines")
     last.set_defaults(run=lambda options: summary(options.root))
     return parser
@@ -93,15 +106,19 @@ def _count(text: str) -> int:
 
 def _ask(options: Any) -> list[str]:
     from ragline import qa  # torch takes seconds to import: not for `ragline --help`
+    from ragline.retrieval import where
     from ragline.retrieval.search import check_question
 
-    question = " ".join(options.question)
+    question, wanted = " ".join(options.question), where.parse(options.where)
     check_question(question)
-    system = qa.load(options.root)
-    answer = system.ask([question], options.k, options.answerer)[0]
-    sources = {d.doc_id: d.source for d in io.iter_table(Document, options.root / DOCUMENTS)}
+    root = _served(options.root) if options.champion else options.root
+    system = qa.load(root)
+    answer = system.ask([question], options.k, options.answerer, wanted)[0]
+    sources = system.retriever.sources
     width = min(100, shutil.get_terminal_size().columns)
     lines = ["", *textwrap.wrap(answer.text, width), ""]
+    if not answer.retrieved:
+        return [*lines, f"(no passage fits --where {' '.join(options.where)})"]
     if answer.abstained:
         floor = system.settings.abstain_below
         lines += [
@@ -122,13 +139,28 @@ def _ask(options: Any) -> list[str]:
     return lines
 
 
-def _estimate(options: Any) -> list[str]:
-    from ragline import authoring
+def _served(root: Path) -> Path:
+    from ragline.promotion import bundles
 
-    params = load_section("generate_qa", authoring.PaidQuestions, options.root / PARAMS)
+    return bundles.serving(root)
+
+
+def _estimate(options: Any) -> list[str]:
+    from ragline import authoring, vetting
+    from ragline.question_params import QuestionParams
+
+    params = load_section("generate_qa", QuestionParams, options.root / PARAMS)
     documents = io.read_table(Document, io.require(DOCUMENTS, options.root))
     passages = io.read_table(Passage, io.require(PASSAGES, options.root))
-    found = authoring.look_ahead(params.llm, params.seed, documents, passages, options.root)
+    corpus = vetting.Corpus(documents, passages, params.language)
+    found = authoring.look_ahead(params, corpus, options.root)
+    if not found:
+        return ["nothing in params.yaml asks a language model: $0.00"]
+    asked = {"questions": params.llm, "filters": params.filter_model or params.llm}
+    return [line for part, one in found.items() if (whom := asked[part]) for line in _foreseen(part, one, whom)]
+
+
+def _foreseen(part: str, found: Any, params: Any) -> list[str]:
     minutes, seconds = divmod(round(found.seconds), 60)
     grounds = (
         f"tokens and pace of {found.history:,} earlier calls of this model"
@@ -136,11 +168,11 @@ def _estimate(options: Any) -> list[str]:
         else "no earlier call of this model: rough; a run with few `passages` first makes it exact"
     )
     return [
-        f"model       {params.llm.model}",
-        f"questions   {found.items:,} to ask for",
+        f"model       {params.model}",
+        f"{part:<11} {found.items:,} to ask {'for' if part == 'questions' else 'at most'}",
         f"calls       {found.calls:,} to pay for, {found.cached:,} answered by the ledger",
         f"tokens      {found.prompt_tokens:,} in prompts, {found.answer_tokens:,} in answers",
-        f"cost        ${found.usd:.2f} of a budget of ${params.llm.budget_usd:g} a run",
+        f"cost        ${found.usd:.2f} of a budget of ${params.budget_usd:g} a run",
         f"time        {minutes} min {seconds} s",
         f"grounds     {grounds}",
     ]
@@ -194,6 +226,43 @@ def _fetch(options: Any) -> list[str]:
         *(f"{count:>7,}  left out: {reason}" for reason, count in sorted(left_out.items())),
         f"name it in params.yaml: ingest.sources: [{source}]",
     ]
+
+
+def _promote(options: Any) -> list[str]:
+    from ragline.promotion.gate import gate
+
+    decision = gate(options.root, options.anyway)
+    return [*decision.table.splitlines(), decision.reason, f"champion: {decision.version or 'none'}"]
+
+
+def _rollback(options: Any) -> list[str]:
+    from ragline.promotion import bundles
+
+    now = bundles.rollback(options.root)
+    return [f"champion: {now.version}, {now.reason}"]
+
+
+def _champion(options: Any) -> list[str]:
+    from ragline.promotion import bundles
+
+    now = bundles.crowned(options.root)
+    manifest = bundles.verify(bundles.folder(options.root, now.version))
+    return [
+        f"champion   {now.version}, {now.reason}",
+        f"files      {len(manifest.files)}, all as they were written",
+        f"earlier    {', '.join(reversed(now.line[:-1])) or 'none'}",
+        f"withdrawn  {', '.join(now.withdrawn) or 'none'}",
+    ]
+
+
+def _doctor(options: Any) -> list[str]:
+    from ragline import doctor
+
+    findings = doctor.examine(options.root)
+    if any(finding.mark == "bad" for finding in findings):
+        sys.stdout.write("\n".join(finding.line for finding in findings) + "\n")
+        sys.exit(1)
+    return [finding.line for finding in findings]
 
 
 def summary(root: Path) -> list[str]:

@@ -4,13 +4,16 @@ Stands beside `assessment`; corpus, retrieval and evaluation meet here for the s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from ragline.evaluation import leaks
-from ragline.questions.filter_verdict import Context
-from ragline.questions.filters import run_filters
+from ragline.llm.calls import Prompt
+from ragline.questions.filter_verdict import Context, Rank, gold_text, needed
+from ragline.questions.filters import PAID, applies, run_filters
 from ragline.questions.held_out import without_copies
+from ragline.questions.llm_filters import Model, closed_book_prompt, critic_prompt, judge_prompt
 from ragline.retrieval import lexical
 from ragline.types import Document, Drop, Passage, QAExample
 
@@ -30,45 +33,107 @@ class Vetted:
     """The audit for a person."""
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """What the questions are held against."""
+
+    documents: Sequence[Document]
+    passages: Sequence[Passage]
+    language: str
+    """Of the documents, for BM25; see `retrieval.words.analyser`."""
+
+
 def vet(
     examples: Sequence[QAExample],
-    documents: Sequence[Document],
-    passages: Sequence[Passage],
+    corpus: Corpus,
     filters: Sequence[str],
-    language: str,
     drop_leaks: bool,
+    model: Model | None = None,
 ) -> Vetted:
     """Filter the questions, take out what earlier splits give away, audit the rest.
 
+    A model is asked last, about what has passed everything else.
+
     Args:
         filters: names of `questions.filters.FILTERS`; those that search use BM25 over the whole corpus.
-        language: of the documents, for BM25; see `retrieval.words.analyser`.
         drop_leaks: whether dev and test questions that leak are left out; where a person has made the splits, they
             are only reported.
+        model: what the filters among `filters.PAID` ask.
+
+    Raises:
+        ConfigError: a paid filter and no model.
+        ServiceError: the endpoint fails too often, or the budget is spent.
     """
-    context = Context(
-        {p.passage_id: p.encoded_text for p in passages},
-        {d.doc_id: d.text for d in documents},
-        rank=lambda questions: _ranked(questions, passages, language),
-    )
-    kept, drops = run_filters(examples, context, filters)
-    by_id = {p.passage_id: p for p in passages}
+    context = _context(corpus, model)
+    kept, drops = run_filters(examples, context, [name for name in filters if name not in PAID])
+    by_id = {p.passage_id: p for p in corpus.passages}
     if drop_leaks:
-        kept, copies = without_copies(kept, passages, {d.doc_id: d.split for d in documents})
+        kept, copies = without_copies(kept, corpus.passages, {d.doc_id: d.split for d in corpus.documents})
         drops += copies
+        if (report := _audit(kept, by_id)) is not None and report.leaks:
+            why = {leak.question_id: leak for leak in reversed(report.leaks)}
+            drops += [
+                Drop("generate_qa", q.question_id, f"leak: {why[q.question_id].kind}", why[q.question_id].train_id)
+                for q in kept
+                if q.question_id in why
+            ]
+            kept = [q for q in kept if q.question_id not in why]
+    kept, refused = run_filters(kept, context, [name for name in filters if name in PAID])
+    drops += refused
     report = _audit(kept, by_id)
-    if drop_leaks and report is not None and report.leaks:
-        why = {leak.question_id: leak for leak in reversed(report.leaks)}
-        drops += [
-            Drop("generate_qa", q.question_id, f"leak: {why[q.question_id].kind}", why[q.question_id].train_id)
-            for q in kept
-            if q.question_id in why
-        ]
-        kept = [q for q in kept if q.question_id not in why]
-        report = _audit(kept, by_id)
     if report is None:
         return Vetted(kept, drops, {"clean": True, "splits": {}}, True, [])
     return Vetted(kept, drops, report.as_dict(), report.clean, report.lines())
+
+
+def to_ask(examples: Sequence[QAExample], corpus: Corpus, filters: Sequence[str]) -> list[Prompt]:
+    """What the paid filters would ask about these questions, were each to pass the one before it."""
+    context = _context(corpus, None)
+    prompts: list[Prompt] = []
+    for name in PAID:
+        asked = [example for example in examples if name in filters and applies(name, example)]
+        if name == "unanswerable_judged":
+            prompts += [judge_prompt(*pair) for _, pair in _looked_up(asked, context)]
+        elif name == "guessable":
+            prompts += [closed_book_prompt(example) for example in asked]
+        else:
+            prompts += [critic_prompt(example, gold_text(example, context)) for example in asked]
+    return prompts
+
+
+def _context(corpus: Corpus, model: Model | None) -> Context:
+    context = Context(
+        {p.passage_id: p.encoded_text for p in corpus.passages},
+        {d.doc_id: d.text for d in corpus.documents},
+        rank=_ranker(corpus),
+    )
+    if model is None:
+        return context
+
+    def judge(examples: Sequence[QAExample]) -> list[frozenset[str] | None]:
+        looked_up = _looked_up(examples, context)
+        told = model.judge([pair for _, pair in looked_up])
+        return [
+            None if places is None else frozenset(found[place] for place in places)
+            for (found, _), places in zip(looked_up, told, strict=True)
+        ]
+
+    return replace(
+        context,
+        judge=judge,
+        answer_closed_book=model.answer_closed_book,
+        critic=lambda examples: model.criticise([(example, gold_text(example, context)) for example in examples]),
+    )
+
+
+def _looked_up(examples: Sequence[QAExample], context: Context) -> list[tuple[list[str], tuple[str, tuple[str, ...]]]]:
+    """For each question the ids that it finds, and with it their texts."""
+    ranked = needed(context.rank, "rank", "unanswerable_judged")([example.question for example in examples])
+    depth = context.thresholds.unanswerable_k
+    return [
+        (found[:depth], (example.question, tuple(context.passages[one] for one in found[:depth])))
+        for example, found in zip(examples, ranked, strict=True)
+    ]
 
 
 def _audit(examples: Sequence[QAExample], passages: dict[str, Passage]) -> leaks.LeakReport | None:
@@ -78,9 +143,14 @@ def _audit(examples: Sequence[QAExample], passages: dict[str, Passage]) -> leaks
     return leaks.audit(leaks.items_of_examples(examples, passages))
 
 
-def _ranked(questions: Sequence[str], passages: Sequence[Passage], language: str) -> list[list[str]]:
-    """Ids of the best passages by BM25; the index is made only where there is something to look for."""
-    if not questions:
-        return []
-    found = lexical.search(lexical.build(passages, language), list(questions), DEPTH)
-    return [[passages[row].passage_id for row, _ in hits] for hits in found]
+def _ranker(corpus: Corpus) -> Rank:
+    """Ids of the best passages by BM25; the index is made once, and only where there is something to look for."""
+    index = cache(lambda: lexical.build(corpus.passages, corpus.language))
+
+    def rank(questions: Sequence[str]) -> list[list[str]]:
+        if not questions:
+            return []
+        found = lexical.search(index(), list(questions), DEPTH)
+        return [[corpus.passages[row].passage_id for row, _ in hits] for hits in found]
+
+    return rank

@@ -15,12 +15,12 @@ from pathlib import Path
 from ragline import io
 from ragline.artifacts import DOCUMENTS, PASSAGES, QUESTIONS_DEV, QUESTIONS_TEST, QUESTIONS_TRAIN
 from ragline.questions.filter_verdict import Context
-from ragline.questions.filters import FILTERS, counts_by_filter, run_filters
+from ragline.questions.filters import FILTERS, PAID, counts_by_filter, run_filters
 from ragline.retrieval import lexical
 from ragline.types import Document, Drop, Passage, QAExample
 from tools.defect_wordings import DANGLING, ECHOES, LEFTOVERS, POINTERS, REFUSALS, REWORDED
 
-OFFLINE = tuple(name for name in FILTERS if name not in ("guessable", "critic"))
+OFFLINE = tuple(name for name in FILTERS if name not in PAID)
 """Filters that need no model."""
 LOTS = ("seen", "held_out")
 FOUND_AT_MOST = 50

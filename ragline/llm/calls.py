@@ -19,6 +19,7 @@ from ragline.io import digest
 from ragline.llm.ledger import Ledger, Reply
 
 POLL_S = 0.2
+NOT_YET = "not asked yet"
 FORM = "1"
 """Raised when the same prompt would be sent in another form."""
 
@@ -125,6 +126,8 @@ class Caller:
     budget_usd: float
     at_most: Machine
     count_tokens: Callable[[str], int]
+    beside: "Caller | None" = None
+    """Another who spends of the same budget, at another time."""
     spent_usd: float = 0.0
     paid: int = 0
     """Calls that were paid for."""
@@ -179,7 +182,8 @@ class Caller:
                 await asyncio.sleep(POLL_S)
             expected = sum(self.count_tokens(message.content) for message in prompt.messages)
             most = self.prices.of(expected * max(self._ratio, 1.0) * 1.2 + 20, self.how.max_answer_tokens)
-            if self.spent_usd + self._reserved + most > self.budget_usd:
+            spent = self.spent_usd + (self.beside.spent_usd if self.beside else 0.0)
+            if spent + self._reserved + most > self.budget_usd:
                 self.ledger.release(name)
                 raise OutOfBudget
             self._reserved += most
@@ -241,3 +245,24 @@ class Caller:
             prompt_tokens=usage.prompt_tokens if usage else 0,
             answer_tokens=usage.completion_tokens if usage else 0,
         )
+
+
+class Remembered(Caller):
+    """Answers from the ledger alone, and asks nobody: what a run would start from."""
+
+    async def __aenter__(self) -> "Remembered":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing was opened."""
+
+    async def ask(self, prompt: Prompt) -> Reply:
+        """The answer that was paid for.
+
+        Raises:
+            Unanswered: there is none.
+        """
+        if found := self.ledger.get(key(prompt, self.how)):
+            self.cached += 1
+            return found
+        raise Unanswered(NOT_YET, permanent=True)

@@ -3,7 +3,7 @@
 import re
 
 from ragline.questions.filter_support import f1, identifiers, negated, normal, numbers, stems, support
-from ragline.questions.filter_verdict import NOT_ASKED, Context, Verdict, needed
+from ragline.questions.filter_verdict import NOT_ASKED, UNREACHED, Context, Verdict, needed
 from ragline.types import QAExample
 
 _QUOTED = re.compile(r"['\"`]([\w.-]+)['\"`]|=\s*(\w+)")
@@ -39,8 +39,7 @@ def unanswerable_verified(example: QAExample, context: Context) -> Verdict:
     """What is said to have no answer has none in the corpus.
 
     Its `answers`, if any, are taken as candidates: a passage that bears one out and speaks of the question answers it.
-    Without candidates, a passage that holds nearly all words of the question is taken to answer it, unless a judge
-    reads it first. Where there is a judge, its word counts.
+    Without candidates, a passage that holds nearly all words of the question is taken to answer it.
 
     Raises:
         ConfigError: the context has no `rank`.
@@ -51,12 +50,6 @@ def unanswerable_verified(example: QAExample, context: Context) -> Verdict:
     looked_at = [
         (passage_id, context.passages[passage_id]) for passage_id in found[: context.thresholds.unanswerable_k]
     ]
-    if context.judge is not None and looked_at:
-        said = context.judge([(example.question, text) for _, text in looked_at])
-        for (passage_id, _), answered in zip(looked_at, said, strict=True):
-            if answered:
-                return Verdict(False, 0.0, f"the judge finds an answer in {passage_id}")
-        return Verdict(True, 1.0, f"the judge finds no answer in {len(looked_at)} passages")
     worst, where = max(((_answered(example, text), passage_id) for passage_id, text in looked_at), default=(0.0, ""))
     if worst >= 1:
         return Verdict(False, 0.0, f"seems to be answered by {where}")
@@ -134,6 +127,22 @@ def _has_symbols(text: str, of: str) -> bool:
     return all(symbol.lower() in text.lower() for symbol in coded | quoted)
 
 
+def unanswerable_judged(example: QAExample, context: Context) -> Verdict:
+    """A model reads what the corpus has on a question that is said to have no answer, and finds none.
+
+    Raises:
+        ConfigError: the context has no `judge`.
+    """
+    if example.answerable:
+        return NOT_ASKED
+    answering = needed(context.judge, "judge", "unanswerable_judged")([example])[0]
+    if answering is None:
+        return UNREACHED
+    if answering:
+        return Verdict(False, 0.0, f"the judge finds an answer in {min(answering)}")
+    return Verdict(True, 1.0, "the judge finds no answer")
+
+
 def guessable(example: QAExample, context: Context) -> Verdict:
     """A model that has not seen the passage does not know the answer; the score is 1 less its overlap with it.
 
@@ -142,17 +151,23 @@ def guessable(example: QAExample, context: Context) -> Verdict:
     """
     if not example.answerable:
         return NOT_ASKED
-    guess = needed(context.answer_closed_book, "answer_closed_book", "guessable")([example.question])[0]
+    guess = needed(context.answer_closed_book, "answer_closed_book", "guessable")([example])[0]
+    if guess is None:
+        return UNREACHED
     overlap = f1(guess, example.answers)
     kept = overlap < context.thresholds.max_guess_f1
     return Verdict(kept, 1 - overlap, f"closed-book answer {guess!r:.60}")
 
 
 def critic(example: QAExample, context: Context) -> Verdict:
-    """A critic finds question and answer good enough.
+    """A critic finds question and answer good enough; it is not asked about questions without an answer.
 
     Raises:
         ConfigError: the context has no `critic`.
     """
+    if not example.answerable:
+        return NOT_ASKED
     score = needed(context.critic, "critic", "critic")([example])[0]
+    if score is None:
+        return UNREACHED
     return Verdict(score >= context.thresholds.min_critic_score, score, "the critic's score")

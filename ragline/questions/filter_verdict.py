@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 Rank = Callable[[Sequence[str]], list[list[str]]]
 """Questions → for each the ids of the passages that a retriever finds for it, best first."""
-ClosedBook = Callable[[Sequence[str]], list[str]]
-"""Questions → what a model answers to each without any passage."""
-Judge = Callable[[Sequence[tuple[str, str]]], list[bool]]
-"""(question, passage text) pairs → whether the passage answers the question."""
-Critic = Callable[[Sequence[QAExample]], list[float]]
-"""Questions with their answers → how good each pair is, in [0, 1]."""
+ClosedBook = Callable[[Sequence[QAExample]], list[str | None]]
+"""Questions → what a model answers to each without any passage; empty for no idea, None where it was not reached."""
+Judge = Callable[[Sequence[QAExample]], list[frozenset[str] | None]]
+"""Questions → ids of the passages, of those that a retriever finds, that answer each; None as above."""
+Critic = Callable[[Sequence[QAExample]], list[float | None]]
+"""Questions with their answers → how good each pair is, in [0, 1]; None as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Context:
 Filter = Callable[[QAExample, Context], Verdict]
 
 NOT_ASKED = Verdict(True, 1.0, "does not apply")
+UNREACHED = Verdict(False, 0.0, "the model gave no usable answer, so nothing was checked")
 
 
 def gold_text(example: QAExample, context: Context) -> str:

@@ -15,6 +15,7 @@ from ragline.questions.filter_retrieval import (
     keys,
     near_duplicate,
     round_trip,
+    unanswerable_judged,
     unanswerable_verified,
 )
 from ragline.questions.filter_schema import schema
@@ -32,6 +33,7 @@ FILTERS: Mapping[str, Filter] = MappingProxyType(
         "round_trip": round_trip,
         "unanswerable_verified": unanswerable_verified,
         "near_duplicate": near_duplicate,
+        "unanswerable_judged": unanswerable_judged,
         "guessable": guessable,
         "critic": critic,
     }
@@ -40,6 +42,9 @@ FILTERS: Mapping[str, Filter] = MappingProxyType(
 
 Near-duplicates are looked for among what passed everything before, so that no faulty question displaces a good one.
 """
+
+PAID = ("unanswerable_judged", "guessable", "critic")
+"""Those that ask a language model, one call a question that they apply to."""
 
 Asked = TypeVar("Asked", str, QAExample)
 Told = TypeVar("Told")
@@ -52,8 +57,8 @@ def run_filters(
 
     Args:
         examples: questions; of two that ask the same the first is kept.
-        context: passages, documents, thresholds, and the callables that the filters need. Each callable but the judge
-            is called once at most for each filter, with all that is still there.
+        context: passages, documents, thresholds, and the callables that the filters need. Each callable is called once
+            at most for each filter, with all that is still there.
         switched_on: names of `FILTERS`, in any order.
 
     Returns:
@@ -99,16 +104,24 @@ def counts_by_filter(n_examples: int, drops: Iterable[Drop], switched_on: Sequen
     return table
 
 
+def applies(name: str, example: QAExample) -> bool:
+    """Whether a filter that looks beyond the item has anything to ask about it."""
+    return example.answerable == (name not in ("unanswerable_verified", "unanswerable_judged"))
+
+
 def _prepare(name: str, examples: Sequence[QAExample], context: Context) -> Context:
     """Ask a filter's callable for all questions at once: a call for each would cost a batch each."""
-    questions = list(dict.fromkeys(e.question for e in examples if e.answerable == (name != "unanswerable_verified")))
+    asked = [example for example in examples if applies(name, example)]
     if name in ("round_trip", "unanswerable_verified"):
+        questions = list(dict.fromkeys(example.question for example in asked))
         return replace(context, rank=_asked_once(needed(context.rank, "rank", name), questions, name))
+    if name == "unanswerable_judged":
+        return replace(context, judge=_asked_once(needed(context.judge, "judge", name), asked, name))
     if name == "guessable":
         call = needed(context.answer_closed_book, "answer_closed_book", name)
-        return replace(context, answer_closed_book=_asked_once(call, questions, name))
+        return replace(context, answer_closed_book=_asked_once(call, asked, name))
     if name == "critic":
-        return replace(context, critic=_asked_once(needed(context.critic, "critic", name), list(examples), name))
+        return replace(context, critic=_asked_once(needed(context.critic, "critic", name), asked, name))
     return context
 
 

@@ -4,21 +4,19 @@ Each item takes two calls, one that asks and one that answers; who answers sees 
 would, so that a question which the passages do not answer shows.
 """
 
-import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from ragline.errors import ConfigError, ServiceError
+from ragline.errors import ConfigError
 from ragline.io import digest
-from ragline.llm.calls import Caller, Message, OutOfBudget, Prompt, Unanswered, key
+from ragline.llm import work
+from ragline.llm.calls import Caller, Message, Prompt, key
 from ragline.llm.ledger import Ledger
-from ragline.progress import log
+from ragline.llm.work import Failed, Form
 from ragline.questions.plan import Item
 from ragline.types import Document, Drop, QAExample, Span, Split
 
@@ -39,6 +37,7 @@ ANSWER_TOKENS = 60.0
 """Expected of a call before there is a history."""
 SECONDS = 3.0
 QUESTION_WORDS = 20
+SETTINGS = "generate_qa.llm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +64,29 @@ class Estimate:
     """Past calls of this model that the figures rest on."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
+T = TypeVar("T", bound=Form)
 
 
-T = TypeVar("T", bound=_Strict)
-
-
-class _Question(_Strict):
+class _Question(Form):
     question: str
-    chat_history: list[str] = []
+    chat_history: tuple[str, ...] = ()
 
 
-class _Answer(_Strict):
+class _Answer(Form):
     answerable: bool
     answer: str
     evidence: str
 
 
-def _schema(properties: Mapping[str, object]) -> str:
+def object_schema(properties: Mapping[str, object]) -> str:
+    """JSON schema, as JSON, of an object that has all of these properties and no other."""
     whole = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     return json.dumps(whole, sort_keys=True)
 
 
 _TEXT = {"type": "string"}
-QUESTION_SCHEMA = _schema({"question": _TEXT, "chat_history": {"type": "array", "items": _TEXT}})
-ANSWER_SCHEMA = _schema({"answerable": {"type": "boolean"}, "answer": _TEXT, "evidence": _TEXT})
+QUESTION_SCHEMA = object_schema({"question": _TEXT, "chat_history": {"type": "array", "items": _TEXT}})
+ANSWER_SCHEMA = object_schema({"answerable": {"type": "boolean"}, "answer": _TEXT, "evidence": _TEXT})
 
 
 def load_prompts(question: str | None = None, answer: str | None = None) -> Prompts:
@@ -102,14 +98,18 @@ def load_prompts(question: str | None = None, answer: str | None = None) -> Prom
     given = {"question": question, "answer": answer}
     texts: dict[str, str] = {}
     for name, text in given.items():
-        folder = resources.files("ragline.questions") / "prompts"
-        texts[name] = text if text is not None else (folder / f"{name}.txt").read_text(encoding="utf-8")
+        texts[name] = text if text is not None else packaged_prompt(name)
         if missing := [place for place in PLACES[name] if place not in texts[name]]:
             raise ConfigError(
                 f"generate_qa.llm.prompts.{name}: expected the places {', '.join(PLACES[name])}, "
                 f"{', '.join(missing)} is missing; put it where that should stand"
             )
     return Prompts(**texts)
+
+
+def packaged_prompt(name: str) -> str:
+    """A prompt as it is shipped."""
+    return (resources.files("ragline.questions") / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def generate(
@@ -134,94 +134,12 @@ def generate(
     Raises:
         ServiceError: the endpoint fails too often, or the budget is spent; what was paid for is in the ledger.
     """
-    return asyncio.run(_generate(items, documents, prompts, examples, attempts, max_failed, caller))
-
-
-async def _generate(
-    items: Sequence[Item],
-    documents: Sequence[Document],
-    prompts: Prompts,
-    examples: Sequence[str],
-    attempts: int,
-    max_failed: float,
-    caller: Caller,
-) -> tuple[list[QAExample], list[Drop]]:
     writer = _Writer(prompts, examples, attempts, caller, {d.doc_id: d.split for d in documents})
-    results: dict[int, QAExample | Drop] = {}
-    failed: dict[int, str] = {}
-    waiting = iter(enumerate(items))
-    state = _State(len(items), caller)
-
-    async def work() -> None:
-        for number, item in waiting:
-            if state.out_of_budget or state.gone(failed):
-                return
-            try:
-                results[number] = await writer.write(item)
-                state.in_a_row = 0
-            except OutOfBudget:
-                state.out_of_budget = True
-                return
-            except Unanswered as error:
-                if error.permanent:
-                    results[number] = Drop("generate_qa", item.name, "refused by the endpoint", str(error))
-                else:
-                    failed[number] = str(error)
-                    state.in_a_row += 1
-            state.tell(len(results) + len(failed))
-
-    async with caller:
-        await _all([asyncio.ensure_future(work()) for _ in range(caller.at_most.concurrency)])
-    kept = "what was paid for is kept"
-    if state.out_of_budget:
-        raise ServiceError(
-            f"generate_qa.llm.budget_usd: the next call could cost more than is left of ${caller.budget_usd:g} "
-            f"(${caller.spent_usd:.4f} spent, {len(results)} of {len(items)} items done); {kept}: run again to go on, "
-            "or raise the budget"
-        )
-    if len(failed) > max_failed * len(items) or len(results) + len(failed) < len(items):
-        raise ServiceError(
-            f"endpoint: {len(failed)} items of {len(items)} got no answer, {len(results)} did (last: "
-            f"{[*failed.values()][-1]}); {kept}: run again to go on, or raise generate_qa.llm.max_failed"
-        )
-    for number, reason in failed.items():
-        results[number] = Drop("generate_qa", items[number].name, "endpoint failed", reason)
-    log.info(
-        "%d items: %d calls paid, $%.4f; %d answered by the ledger",
-        *(len(items), caller.paid, caller.spent_usd, caller.cached),
+    found = work.through(items, writer.write, caller, max_failed, SETTINGS, "questions by the model")
+    return _unique(
+        Drop("generate_qa", item.name, one.reason, one.detail) if isinstance(one, Failed) else one
+        for item, one in zip(items, found, strict=True)
     )
-    return _unique(results[number] for number in range(len(items)))
-
-
-async def _all(tasks: Sequence["asyncio.Task[None]"]) -> None:
-    """Wait for all; the first error that is nobody's single item stops the others."""
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@dataclass
-class _State:
-    """What the workers tell each other."""
-
-    items: int
-    caller: Caller
-    out_of_budget: bool = False
-    in_a_row: int = 0
-    last: int = 0
-
-    def gone(self, failed: Mapping[int, str]) -> bool:
-        """Whether the endpoint seems to have gone: nothing but failures, several from every worker."""
-        return bool(failed) and self.in_a_row >= 3 * self.caller.at_most.concurrency
-
-    def tell(self, done: int) -> None:
-        """A line at every twentieth of the way."""
-        if done * 20 // self.items > self.last:
-            self.last = done * 20 // self.items
-            log.info("questions by the model: %d of %d items, $%.4f spent", done, self.items, self.caller.spent_usd)
 
 
 def _unique(results: Iterator[QAExample | Drop]) -> tuple[list[QAExample], list[Drop]]:
@@ -245,42 +163,22 @@ class _Writer:
     caller: Caller
     split_of: Mapping[str, Split]
 
-    async def write(self, item: Item) -> QAExample | Drop:
+    async def write(self, item: Item) -> QAExample | Drop | Failed:
         """Ask, answer, trace back."""
-        asked = await self._ask(question_prompt(self.prompts, item, self.examples), _Question, item)
-        if isinstance(asked, Drop):
+        asked = await self._ask(question_prompt(self.prompts, item, self.examples), _Question)
+        if isinstance(asked, Failed):
             return asked
         question = " ".join(asked.question.split())
         history = tuple(" ".join(turn.split()) for turn in asked.chat_history)
         if not question or (item.kind == "multi_turn") != bool(history):
-            return Drop(
-                "generate_qa", item.name, "malformed answer", f"question {question!r:.80}, {len(history)} turns"
-            )
-        answered = await self._ask(answer_prompt(self.prompts, item, question, history), _Answer, item)
-        if isinstance(answered, Drop):
+            return Failed("malformed answer", f"question {question!r:.80}, {len(history)} turns")
+        answered = await self._ask(answer_prompt(self.prompts, item, question, history), _Answer)
+        if isinstance(answered, Failed):
             return answered
         return example(item, question, history, answered, self.split_of[item.passages[0].doc_id])
 
-    async def _ask(self, prompt: Prompt, form: type[T], item: Item) -> T | Drop:
-        """A well-formed answer, or why there is none; a malformed one is asked for again, as another call."""
-        said = ""
-        for attempt in range(self.attempts):
-            reply = await self.caller.ask(replace(prompt, attempt=attempt))
-            if reply.finish in ("refusal", "content_filter"):
-                return Drop("generate_qa", item.name, "refused by the model", reply.answer[:200])
-            if (found := _parsed(reply.answer, form)) is not None:
-                return found
-            said = f"{reply.finish}: {reply.answer[:200]}"
-        return Drop("generate_qa", item.name, "malformed answer", said)
-
-
-def _parsed(answer: str, form: type[T]) -> T | None:
-    """The JSON object in an answer, whatever stands around it; None for another form."""
-    start, end = answer.find("{"), answer.rfind("}")
-    try:
-        return form.model_validate_json(answer[start : end + 1])
-    except ValidationError:
-        return None
+    async def _ask(self, prompt: Prompt, form: type[T]) -> T | Failed:
+        return await work.well_formed(self.caller, prompt, form, self.attempts)
 
 
 def example(item: Item, question: str, history: tuple[str, ...], found: _Answer, split: Split) -> QAExample | Drop:
@@ -330,24 +228,33 @@ def question_prompt(prompts: Prompts, item: Item, examples: Sequence[str]) -> Pr
     shown = "".join(f"- {question}\n" for question in examples)
     shown = f"\nQuestions that users have asked, for the tone:\n{shown}" if shown else ""
     places = {"{{passages}}": _passages(item), "{{task}}": TASKS[item.kind], "{{examples}}": shown}
-    return Prompt((Message("user", _filled(prompts.question, places)),), QUESTION_SCHEMA)
+    return Prompt((Message("user", filled(prompts.question, places)),), QUESTION_SCHEMA)
 
 
 def answer_prompt(prompts: Prompts, item: Item, question: str, history: Sequence[str]) -> Prompt:
     """What the model is asked to answer."""
-    said = "".join(f"{'User' if turn % 2 == 0 else 'Assistant'}: {text}\n" for turn, text in enumerate(history))
-    places = {"{{passages}}": _passages(item), "{{question}}": question, "{{history}}": said}
-    return Prompt((Message("user", _filled(prompts.answer, places)),), ANSWER_SCHEMA)
+    places = {"{{passages}}": _passages(item), "{{question}}": question, "{{history}}": turns(history)}
+    return Prompt((Message("user", filled(prompts.answer, places)),), ANSWER_SCHEMA)
+
+
+def turns(history: Sequence[str]) -> str:
+    """A conversation, a line for each turn; nothing for none."""
+    return "".join(f"{'User' if turn % 2 == 0 else 'Assistant'}: {text}\n" for turn, text in enumerate(history))
+
+
+def numbered(texts: Iterable[str]) -> str:
+    """Passages, each behind its number in brackets."""
+    return "\n\n".join(f"[{number}] {text}" for number, text in enumerate(texts, start=1))
 
 
 def _passages(item: Item) -> str:
-    return "\n\n".join(f"[{number}] {p.encoded_text}" for number, p in enumerate(item.passages, start=1))
+    return numbered(p.encoded_text for p in item.passages)
 
 
 _PLACE = re.compile(r"\{\{\w+\}\}")
 
 
-def _filled(template: str, places: Mapping[str, str]) -> str:
+def filled(template: str, places: Mapping[str, str]) -> str:
     """All places at once, so that nothing in a passage is taken for a place."""
     return _PLACE.sub(lambda found: places.get(found.group(), found.group()), template)
 
@@ -360,17 +267,13 @@ def estimate(
     Prompt and answer tokens are scaled by what the endpoint has counted so far; answers to questions that are not
     written yet are taken as the mean.
     """
-    history = ledger.history(caller.how.model)
-    ratio, mean, pace = (
-        (history.prompt_ratio, history.answer_tokens, history.seconds) if history else (1.0, ANSWER_TOKENS, SECONDS)
-    )
     calls = cached = expected = 0
     for item in items:
         first = question_prompt(prompts, item, examples)
         second = answer_prompt(prompts, item, "word " * QUESTION_WORDS, ())
         if found := ledger.get(key(first, caller.how)):
             cached += 1
-            asked = _parsed(found.answer, _Question)
+            asked = work.parsed(found.answer, _Question)
             if asked is None:
                 continue
             second = answer_prompt(
@@ -387,9 +290,25 @@ def estimate(
             expected += sum(caller.count_tokens(m.content) for m in first.messages)
         calls += 1
         expected += sum(caller.count_tokens(m.content) for m in second.messages)
-    prompt, answer = expected * ratio, calls * mean
+    return foreseen(len(items), calls, cached, expected, ANSWER_TOKENS, caller, ledger)
+
+
+def foreseen(
+    items: int, calls: int, cached: int, expected_tokens: int, answer_tokens: float, caller: Caller, ledger: Ledger
+) -> Estimate:
+    """Tokens, money and time of calls, by what the model's calls so far have come to.
+
+    Args:
+        expected_tokens: of all prompts, as we count.
+        answer_tokens: expected of a call where there is no history.
+    """
+    history = ledger.history(caller.how.model)
+    ratio, mean, pace = (
+        (history.prompt_ratio, history.answer_tokens, history.seconds) if history else (1.0, answer_tokens, SECONDS)
+    )
+    prompt, answer = expected_tokens * ratio, calls * mean
     return Estimate(
-        items=len(items),
+        items=items,
         calls=calls,
         cached=cached,
         prompt_tokens=round(prompt),

@@ -422,18 +422,20 @@ def test_an_unanswerable_question_with_an_answer_in_the_corpus_is_dropped():
     assert verdict("unanswerable_verified", answered, rank=looked, thresholds=beyond).kept
 
 
-def test_the_judge_has_the_last_word_on_the_unanswerable():
-    answered = ask("How long do refunds take?", "Refunds take 5 days.", answerable=False)
-    looked = rank("merge#0000", "refund#0000")
-    assert verdict("unanswerable_verified", answered, rank=looked, judge=lambda pairs: [False] * len(pairs)).kept
+def test_the_judge_is_asked_about_the_unanswerable_alone():
+    open_question = ask("How long do refunds take?", answerable=False)
     seen = []
 
-    def judge(pairs):
-        seen.extend(pairs)
-        return ["Refunds" in text for _, text in pairs]
+    def judge(examples):
+        seen.append([example.question_id for example in examples])
+        return [frozenset({"refund#0000"}) if "refunds" in example.question else frozenset() for example in examples]
 
-    assert not verdict("unanswerable_verified", answered, rank=looked, judge=judge).kept
-    assert seen == [(answered.question, MERGE), (answered.question, REFUND)]
+    other = ask("Who founded the shop?", answerable=False, question_id="q2")
+    context = dataclasses.replace(CONTEXT, judge=judge)
+    kept, drops = run_filters([ask(question_id="q0"), open_question, other], context, ["unanswerable_judged"])
+    assert [example.question_id for example in kept] == ["q0", "q2"]
+    assert drops[0].detail == "score=0.00; the judge finds an answer in refund#0000; How long do refunds take?"
+    assert seen == [["q1", "q2"]]
 
 
 # --- near-duplicates -------------------------------------------------------------------------------
@@ -502,6 +504,15 @@ def test_the_critic_is_asked_once_for_all_and_draws_the_line_at_the_threshold():
     assert drops[0].detail.startswith("score=0.49; ")
 
 
+@pytest.mark.parametrize(
+    ("name", "call"), [("unanswerable_judged", "judge"), ("guessable", "answer_closed_book"), ("critic", "critic")]
+)
+def test_what_a_model_could_not_be_asked_about_is_not_kept(name, call):
+    example = ask(answerable=name != "unanswerable_judged")
+    found = verdict(name, example, **{call: lambda examples: [None] * len(examples)})
+    assert (found.kept, found.score) == (False, 0.0) and "nothing was checked" in found.detail
+
+
 # --- the run ---------------------------------------------------------------------------------------
 
 GOOD = ask(question_id="good")
@@ -537,16 +548,17 @@ def test_what_is_kept_passes_again(examples):
 
 
 def test_unanswerable_questions_pass_what_is_about_answers():
-    names = ["schema", "refusal", "grounding", "answer_in_question", "round_trip", "guessable"]
+    names = ["schema", "refusal", "grounding", "answer_in_question", "round_trip", "guessable", "critic"]
     unanswerable = ask("Who founded the shop?", "I don't know.", answerable=False)
-    context = dataclasses.replace(CONTEXT, rank=rank(), answer_closed_book=lambda questions: [])
+    asked = {"answer_closed_book": lambda examples: [], "critic": lambda examples: []}
+    context = dataclasses.replace(CONTEXT, rank=rank(), **asked)
     assert run_filters([unanswerable], context, names) == ([unanswerable], [])
 
 
 def test_an_unknown_filter_or_a_missing_callable_is_a_setting_to_mend():
     with pytest.raises(ConfigError, match=r"filters: expected names among schema, .*; got groundin, magic; mend"):
         run_filters([GOOD], CONTEXT, ["magic", "groundin"])
-    for name in ("round_trip", "unanswerable_verified", "guessable", "critic"):
+    for name in ("round_trip", "unanswerable_verified", "unanswerable_judged", "guessable", "critic"):
         with pytest.raises(ConfigError, match=rf"filter {name}: expected a callable `\w+`, got none; pass one in"):
             run_filters([GOOD], CONTEXT, [name])
 

@@ -96,7 +96,7 @@ def test_no_more_calls_at_once_than_allowed(serve, tmp_path):
 
 def test_a_budget_stops_and_the_next_run_goes_on(serve, tmp_path):
     endpoint = serve(author)
-    with pytest.raises(ServiceError, match=r"budget_usd: .*left of \$0\.02 .* items done\); what was paid for is kept"):
+    with pytest.raises(ServiceError, match=r"budget_usd: .*left of \$0\.02 .* items done; questions by the model\); what was paid for is kept"):
         run(tmp_path / "calls.sqlite", budget_usd=0.02)
     first = len(endpoint.answered)
     assert 0 < first < 80
@@ -144,9 +144,9 @@ def test_two_processes_at_once_pay_once(serve, tmp_path):
     [
         ("401", r"endpoint: 401: the key is not accepted; set OPENAI_API_KEY"),
         ("404", r"endpoint: 404: no model 'model-a' there; mend the model's name"),
-        ("500", r"endpoint: \d+ items of 40 got no answer, 0 did \(last: HTTP 500 after 1 retries\); what was paid"),
-        ("cut", r"endpoint: \d+ items of 40 got no answer, 0 did \(last: APIConnectionError after 1 retries\)"),
-        ("slow", r"endpoint: \d+ items of 40 got no answer, 0 did \(last: APITimeoutError after 1 retries\)"),
+        ("500", r"endpoint: \d+ items of 40 got no answer, 0 did \(last: HTTP 500 after 1 retries; questions by the model\); what was paid"),
+        ("cut", r"endpoint: \d+ items of 40 got no answer, 0 did \(last: APIConnectionError after 1 retries;"),
+        ("slow", r"endpoint: \d+ items of 40 got no answer, 0 did \(last: APITimeoutError after 1 retries;"),
     ],
 )
 def test_an_endpoint_that_never_answers(serve, tmp_path, fault, message):

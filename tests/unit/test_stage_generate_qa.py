@@ -25,9 +25,10 @@ from ragline.artifacts import (
 from ragline.errors import ConfigError, DataError, MissingArtifact
 from ragline.runtime.params import load_section
 from ragline.types import SPLITS, Document, Drop, Passage, QAExample
-from stages.generate_qa import READS, WRITES, GenerateQaParams, main
+from ragline.question_params import QuestionParams
+from stages.generate_qa import READS, WRITES, main
 
-RULES = GenerateQaParams(
+RULES = QuestionParams(
     method="rules", max_per_document=2, max_per_passage=1, filters=(), leaks="report", language="english", seed=13
 )
 TEXTS = (
@@ -51,9 +52,9 @@ def write(root: Path, splits: tuple[str, ...] = SPLITS) -> list[Document]:
     return documents
 
 
-def importing(**files: list[str]) -> GenerateQaParams:
+def importing(**files: list[str]) -> QuestionParams:
     rest = {"max_per_document": 2, "filters": (), "leaks": "report", "language": "english", "seed": 13}
-    return GenerateQaParams.model_validate({"method": "import", "import": files, **rest})
+    return QuestionParams.model_validate({"method": "import", "import": files, **rest})
 
 
 def test_reads_and_writes_what_it_says():
@@ -171,7 +172,7 @@ def test_needs_documents_and_passages(tmp_path, missing):
         ),
         (
             "method: rules, files: {}, max_per_document: 2, REST",
-            r"generate_qa.files: unknown key; .* method, llm, import,",
+            r"generate_qa.files: unknown key; .* method, llm, filter_model, import,",
         ),
         (
             "method: import, import: {valid: [a]}, max_per_document: 2, REST",
@@ -184,9 +185,9 @@ def test_wrong_settings_are_named(tmp_path, section, message):
     own = section.replace("REST", "filters: [], leaks: drop, seed: 1")
     path.write_text(f"generate_qa: {{{own}}}\nbuild_index: {{language: english}}\n")
     with pytest.raises(ConfigError, match=message):
-        load_section("generate_qa", GenerateQaParams, path)
+        load_section("generate_qa", QuestionParams, path)
 
 
 def test_the_default_settings_are_valid():
-    params = load_section("generate_qa", GenerateQaParams, Path(__file__).parents[2] / "params.yaml")
+    params = load_section("generate_qa", QuestionParams, Path(__file__).parents[2] / "params.yaml")
     assert params.method == "rules"

@@ -284,16 +284,14 @@ def by_sentence_transformers(data: Set, seed: int, steps: int | None) -> Trained
     return _shared(data, model.eval(), seconds, min(done * 32, 3 * len(data.train)), 0.0)
 
 
-def by_us(data: Set, seed: int, steps: int | None, towers: str, hard: int, **schedule: Any) -> Trained:
+def by_us(data: Set, seed: int, steps: int | None, store: Path, towers: str, hard: int, **schedule: Any) -> Trained:
     """Our training; stopped early by leaving questions out."""
     repro.seed_everything(seed)
     base = encoder.load(BASE)
     chosen = train.Schedule(**{"max_passage_tokens": 256, "evaluations": 1, "seed": seed} | schedule)
     most = len(data.train) if steps is None else max(1, steps * chosen.batch_size // chosen.epochs)
     questions = data.train[:most]
-    started = time.perf_counter()
-    vectors = corpus_vectors(base, data.passages)
-    encoding_s = time.perf_counter() - started
+    vectors = corpus_vectors(base, data.passages, store)
     started = time.perf_counter()
     miner = mine.prepare(questions, data.passages, lexical.build(data.passages), mine.Rules(hard, 0.95))
     judged = miner.candidates(encoder.encode_questions(base, [q.question for q in questions]), vectors)
@@ -311,7 +309,7 @@ def by_us(data: Set, seed: int, steps: int | None, towers: str, hard: int, **sch
         return _shared(data, model, seconds, pairs, mining_s)
     side = Encoder(model, base.passages, base.fingerprint)
     run = search.dense_run(_asked(data.test), side, index.build(vectors, "flat"), data.passages, DEPTH)
-    return Trained(run, seconds, pairs, mining_s, encoding_s, 0, _peak_mb())
+    return Trained(run, seconds, pairs, mining_s, 0.0, 0, _peak_mb())
 
 
 def _shared(data: Set, model: SentenceTransformer, seconds: float, pairs: int, mining_s: float) -> Trained:
@@ -323,31 +321,31 @@ def _shared(data: Set, model: SentenceTransformer, seconds: float, pairs: int, m
     return Trained(run, seconds, pairs, mining_s, encoding_s, len(data.passages), _peak_mb())
 
 
-def corpus_vectors(side: Encoder, passages: Sequence[Passage]) -> Vectors:
-    """(n_passages, d) float32, nothing taken from an earlier run."""
+def corpus_vectors(side: Encoder, passages: Sequence[Passage], store: Path | None = None) -> Vectors:
+    """(n_passages, d) float32; nothing is taken from an earlier run, unless there is a store."""
     with tempfile.TemporaryDirectory() as folder:
-        return encoder.encode_corpus(side, passages, Path(folder) / "store", Path(folder) / "vectors.npy")
+        return encoder.encode_corpus(side, passages, store or Path(folder) / "store", Path(folder) / "vectors.npy")
 
 
-def trained(arm: str, data: Set, seed: int, steps: int | None, plain: bool = False) -> Trained:
-    """One training of one arm."""
+def trained(arm: str, data: Set, seed: int, steps: int | None, plain: bool, store: Path) -> Trained:
+    """One training of one arm; `store` holds vectors of the untrained encoder."""
     if arm == "localrqa":
         return by_localrqa(data, seed, steps, plain)
     if arm == "sentence-transformers":
         return by_sentence_transformers(data, seed, steps)
     same: dict[str, Any] = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5, "temperature": 0.05}
     if arm == "pairs":
-        return by_us(data, seed, steps, "both", 0, **same)
+        return by_us(data, seed, steps, store, "both", 0, **same)
     if arm == "both":
-        return by_us(data, seed, steps, "both", 1, **same)
+        return by_us(data, seed, steps, store, "both", 1, **same)
     frozen = {"epochs": 2, "learning_rate": 1e-4, "temperature": 0.03}
-    return by_us(data, seed, steps, "question", 8, **same | frozen)
+    return by_us(data, seed, steps, store, "question", 8, **same | frozen)
 
 
-def untrained(data: Set) -> dict[str, Run]:
+def untrained(data: Set, store: Path) -> dict[str, Run]:
     """bm25, base and hybrid."""
     base = encoder.load(BASE)
-    vectors = corpus_vectors(base, data.passages)
+    vectors = corpus_vectors(base, data.passages, store)
     dense, words = index.build(vectors, "flat"), lexical.build(data.passages)
 
     def both(questions: Sequence[QAExample]) -> tuple[Run, Run]:
@@ -401,15 +399,15 @@ def measure(
 ) -> dict[str, Any]:
     """Train and score everything on one set that `work` does not hold yet."""
     clusters = {q.question_id: q.cluster for q in data.test}
-    runs: dict[str, list[Run]] = {name: [run] for name, run in untrained(data).items()}
+    runs: dict[str, list[Run]] = {name: [run] for name, run in untrained(data, work / "base").items()}
     costs: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         for arm in arms:
-            found = once(work / f"{data.name}-{arm}-{seed}.json", arm, data, seed, steps, plain)
+            found = once(work / f"{data.name}-{arm}-{seed}.json", arm, data, seed, steps, plain, work / "base")
             runs.setdefault(arm, []).append(found.run)
             cost = {name: value for name, value in asdict(found).items() if name != "run"}
             cost["pairs_per_s"] = found.pairs / found.seconds
-            cost["passages_per_s"] = found.passages / found.encoding_s
+            cost["passages_per_s"] = found.passages / found.encoding_s if found.passages else 0.0
             costs.setdefault(arm, []).append(cost)
             log.info("%s: %s, seed %d: %s", data.name, arm, seed, {name: round(v, 2) for name, v in cost.items()})
     gold = _gold(data.test)

@@ -19,7 +19,7 @@ export PREFECT_HOME := $(CURDIR)/.prefect
 export RAGLINE_QUESTION := $(value Q)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask question flow check test deps clean
+.PHONY: help run ask question flow nightly night doctor mlflow check test deps clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -39,6 +39,20 @@ question:
 flow: $(VENV)/.ragline-flows ## the same as run, watched by Prefect: states, logs, retries, timeouts
 	$(ready)
 	@python -m flows.pipeline
+
+nightly: $(VENV)/.ragline-flows ## run every night what prefect.yaml says, while this runs; Ctrl-C ends it
+	$(ready)
+	@python -m flows.serve
+
+night: $(VENV)/.ragline-flows ## one such night now: sources, pipeline, promotion, word of it
+	$(ready)
+	@python -m flows.nightly
+
+doctor: $(VENV)/.ragline-base ## is everything fit to run: versions, disk, DVC, schedules, endpoint
+	@ragline doctor
+
+mlflow: $(VENV)/.ragline-base ## what `ragline publish` has told MLflow, in a browser: http://127.0.0.1:5000
+	@mlflow server --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns --host 127.0.0.1 --workers 1
 
 check: $(VENV)/.ragline-dev ## style, types and the fast tests, about a minute
 	ruff check .

@@ -23,6 +23,7 @@ import numpy as np
 from ragline import io
 from ragline.errors import RaglineError
 from ragline.retrieval import exact, index
+from ragline.retrieval.calibrate import CUT, Ann
 
 DIM = 384
 QUERIES = 500
@@ -33,8 +34,8 @@ COLUMNS = ("n", "ann", "got", "build_s", "build_mb", "file_mb", "effort", "facto
 SEARCHED = ("held_out", "recall@10", "p50_ms", "p95_ms", "open_s", "search_mb")
 
 
-def generate(n: int, folder: Path, seed: int = 0) -> None:
-    """Write vectors.npy, (n, 384), and queries.npy, (500, 384), both float32 of unit length; a block in memory."""
+def generate(n: int, folder: Path, dtype: str, seed: int = 0) -> None:
+    """Write vectors.npy, (n, 384), and queries.npy, (500, 384) float32, all of unit length; a block in memory."""
     rng = np.random.default_rng(seed)
     scale = (1 + np.arange(DIM, dtype=np.float32)) ** -0.5
     scale /= np.linalg.norm(scale)
@@ -44,7 +45,7 @@ def generate(n: int, folder: Path, seed: int = 0) -> None:
 
     topics, subtopics = max(1, n // 1000), max(1, n // 40)
     centres = noise(topics, 1.0)[rng.integers(topics, size=subtopics)] + noise(subtopics, SUBTOPIC) + OFFSET / DIM**0.5
-    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (n, DIM))
+    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", dtype, (n, DIM))
     for start in range(0, n, BLOCK):
         rows = min(BLOCK, n - start)
         vectors[start : start + rows] = _unit(centres[rng.integers(subtopics, size=rows)] + noise(rows, POINT))
@@ -58,12 +59,12 @@ def _unit(vectors: io.Vectors) -> io.Vectors:
     return unit
 
 
-def build(folder: Path, ann: index.Ann, recall: float, latency_ms: float) -> dict[str, Any]:
+def build(folder: Path, ann: Ann, recall: float, latency_ms: float) -> dict[str, Any]:
     """Build and write one structure."""
     vectors = io.read_vectors(folder / "vectors.npy")
     started = time.perf_counter()
     built = index.build(vectors, ann, recall, latency_ms)
-    mark = index.Fingerprint("generated", "generated", *vectors.shape)
+    mark = index.Fingerprint("generated", "generated", len(vectors), DIM, vectors.dtype.name)
     index.write(built, mark, folder / "ann.faiss", folder / "fingerprint.json")
     how = built.settings
     return {
@@ -84,15 +85,15 @@ def search(folder: Path) -> dict[str, Any]:
     open_s = time.perf_counter() - started
     queries = io.read_vectors(folder / "queries.npy")[: 50 if opened.settings.ann == "flat" else QUERIES]
     truth = np.load(folder / "truth.npy")
-    index.search(opened, queries, index.CUT)
+    index.search(opened, queries, CUT)
     times, hits = [], 0
     for query, floor in zip(queries, truth, strict=False):
         started = time.perf_counter()
-        scores, _ = index.search(opened, query[None], index.CUT)
+        scores, _ = index.search(opened, query[None], CUT)
         times.append(1000 * (time.perf_counter() - started))
         hits += int((scores >= floor).sum())
     return {
-        "recall@10": round(hits / len(queries) / index.CUT, 4),
+        "recall@10": round(hits / len(queries) / CUT, 4),
         "p50_ms": round(float(np.percentile(times, 50)), 2),
         "p95_ms": round(float(np.percentile(times, 95)), 2),
         "open_s": round(open_s, 2),
@@ -102,7 +103,7 @@ def search(folder: Path) -> dict[str, Any]:
 def judge(folder: Path) -> dict[str, Any]:
     """Write truth.npy: each query's tenth best score under exact search."""
     scores, _ = exact.nearest(
-        np.asarray(io.read_vectors(folder / "queries.npy")), io.read_vectors(folder / "vectors.npy"), index.CUT
+        np.asarray(io.read_vectors(folder / "queries.npy")), io.read_vectors(folder / "vectors.npy"), CUT
     )
     np.save(folder / "truth.npy", scores[:, -1].astype(np.float32))
     return {}
@@ -134,7 +135,8 @@ def main() -> None:
     """Print the table, a row at a time."""
     parser = argparse.ArgumentParser(description="What each structure of the dense index costs.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--anns", nargs="+", default=get_args(index.Ann), choices=get_args(index.Ann))
+    parser.add_argument("--anns", nargs="+", default=get_args(Ann), choices=get_args(Ann))
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16"])
     parser.add_argument("--recall", type=float, default=0.99)
     parser.add_argument("--latency-ms", type=float, default=20.0)
     parser.add_argument("--folder", type=Path, help="where the files go for the time; 5 GB for a million vectors")
@@ -143,7 +145,7 @@ def main() -> None:
     sys.stdout.write(f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n")
     for n in args.sizes:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
-            generate(n, Path(name))
+            generate(n, Path(name), args.dtype)
             in_child("judge", name)
             for ann in args.anns:
                 row = {"n": n, "ann": ann} | in_child("build", name, ann, args.recall, args.latency_ms)

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ragline import io
 from ragline.retrieval import lexical, mine
@@ -114,15 +112,11 @@ def main() -> None:
     timed("prepare", started)
     started = time.perf_counter()
     kept = looked_at = 0
-    writer: pq.ParquetWriter | None = None
-    for block in miner.candidates(asked_vectors, vectors):
-        table = pa.table(mine.columns(block))
-        writer = writer or pq.ParquetWriter(given.folder / "ledger.parquet", table.schema)
-        writer.write_table(table)
-        looked_at += len(block)
-        kept += len(mine.negatives(block))
-    if writer is not None:
-        writer.close()
+    with io.write_frames(mine.LEDGER, given.folder / "ledger.parquet") as add:
+        for block in miner.candidates(asked_vectors, vectors):
+            add(mine.ledger(block))
+            looked_at += len(block)
+            kept += len(mine.negatives(block))
     timed("mine", started)
     report |= {"candidates": looked_at, "negatives": kept}
     sys.stdout.write(json.dumps(report) + "\n")

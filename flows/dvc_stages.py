@@ -1,30 +1,27 @@
 """The stages as DVC sees them, and one stage brought up to date. Works in the project's root; knows no Prefect."""
 
 import contextlib
+import fcntl
 import os
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import networkx
+from dvc.dvcfile import Lockfile
 from dvc.repo import Repo
+from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, ValidationError
 
-from ragline.errors import ConfigError, RaglineError
+from flows.processes import Processes, RunStopped
+from ragline.artifacts import LOCK
+from ragline.errors import ConfigError, RaglineError, ServiceError
 from ragline.runtime.params import Section
 
 Outcome = Literal["Completed", "Restored", "Unchanged"]
 """It ran; its outputs came from DVC's cache; there was nothing to do."""
-
-LOG_TAIL_LINES = 30
-GRACE_S = 15.0
 
 SAID_BY_DVC: dict[str, Outcome] = {
     "didn't change, skipping": "Unchanged",
@@ -65,7 +62,7 @@ class Stage:
 def read_stages() -> list[Stage]:
     """All stages of dvc.yaml, each after those it reads from.
 
-    The only use of DVC's Python interface, and read-only: one process and one lock instead of one for each stage.
+    DVC's Python interface, read-only: one process and one lock instead of one for each stage.
 
     Raises:
         ConfigError: no pipeline here, or `meta.prefect` of a stage is wrong.
@@ -109,59 +106,48 @@ def check_names(what: str, names: Collection[str], stages: Collection[Stage]) ->
         raise ConfigError(f"{what}: no stage {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}")
 
 
-class Processes:
-    """The stages that run now, each with its children, so that they can all be stopped together."""
+@contextlib.contextmanager
+def only_run(root: Path = Path()) -> Iterator[None]:
+    """Hold the project for one run of the flow; the hold ends with its process, however that ends.
 
-    def __init__(self) -> None:
-        self._running: set[subprocess.Popen[str]] = set()
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own; refused after `stop`.
-
-        Raises:
-            StageFailed: the run was stopped.
-        """
-        with self._lock:
-            if self._stopped:
-                raise StageFailed("not started: the run was stopped")
-            process = subprocess.Popen(
-                command,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            self._running.add(process)
-            return process
-
-    def ended(self, process: subprocess.Popen[str]) -> None:
-        """Forget a process that is over."""
-        with self._lock:
-            self._running.discard(process)
-
-    def stop(self) -> None:
-        """Stop all of them and let no other start."""
-        with self._lock:
-            self._stopped = True
-            running = list(self._running)
-        for process in running:
-            stop_group(process)
+    Raises:
+        ConfigError: no project here.
+        ServiceError: another run holds it.
+    """
+    path = root / ".dvc" / "tmp" / "ragline-run"
+    if not path.parent.parent.is_dir():
+        raise ConfigError(f"{root.resolve()}: no DVC project here; run this in the project's root")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip()
+            raise ServiceError(f"{path}: process {holder} runs this project now; wait for it or cancel it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
-def stop_group(process: subprocess.Popen[str], grace_s: float = GRACE_S) -> None:
-    """End a process and its children: SIGINT first, so that DVC gives its locks back, then harder."""
-    with contextlib.suppress(ProcessLookupError):  # everybody is gone
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            os.killpg(process.pid, sign)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace_s)
-                break
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def mend_lock_file(root: Path = Path()) -> str | None:
+    """Put a torn dvc.lock aside: DVC rewrites it in place, so a process killed meanwhile leaves half of it.
+
+    The stages are then restored from DVC's run cache; nothing is computed again that is in there.
+
+    Returns:
+        What was done and why; None when there was nothing to mend.
+    """
+    path = root / LOCK
+    if not path.exists():
+        return None
+    with Repo(str(root)) as repo, contextlib.suppress(YAMLSyntaxError, YAMLValidationError):
+        Lockfile(repo, str(path)).load()
+        return None
+    torn = path.with_name(f"{path.name}.torn")
+    path.replace(torn)
+    return f"{path}: torn by a killed run; now {torn.name}, the stages come back from DVC's cache"
 
 
 def reproduce(stage: Stage, force: bool, on_line: Callable[[str], object], processes: Processes) -> Outcome:
@@ -175,35 +161,18 @@ def reproduce(stage: Stage, force: bool, on_line: Callable[[str], object], proce
         StageFailed: the command failed, or ran past its timeout.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
-    process = processes.start([*command, "--force"] if force else command, _environment())
-    timeout_s, started = stage.orders.timeout, time.monotonic()
-    timer = threading.Timer(timeout_s, stop_group, [process]) if timeout_s else None
-    tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
     outcome: Outcome = "Completed"
-    assert process.stdout is not None
+
+    def read(line: str) -> None:
+        nonlocal outcome
+        outcome = next((said for words, said in SAID_BY_DVC.items() if words in line), outcome)
+        on_line(line)
+
     try:
-        if timer:
-            timer.start()
-        for line in filter(None, map(str.rstrip, process.stdout)):
-            outcome = next((said for words, said in SAID_BY_DVC.items() if words in line), outcome)
-            tail.append(line)
-            on_line(line)
-        code = process.wait()
-    finally:
-        if timer:
-            timer.cancel()
-        if process.poll() is None:
-            stop_group(process)
-        processes.ended(process)
-    if code:
-        late = timeout_s is not None and time.monotonic() - started >= timeout_s
-        reason = f"stopped after its {timeout_s:g} s" if late else f"exit {code}"
-        raise StageFailed("\n".join([f"{stage.name}: {reason}; the end of its log:", *tail]))
+        ended = processes.follow([*command, "--force"] if force else command, read, stage.orders.timeout)
+    except RunStopped as error:
+        raise StageFailed(f"{stage.name}: {error}") from None
+    if ended.code or ended.late:
+        reason = f"stopped after its {stage.orders.timeout:g} s" if ended.late else f"exit {ended.code}"
+        raise StageFailed("\n".join([f"{stage.name}: {reason}; the end of its log:", *ended.tail]))
     return outcome
-
-
-def _environment() -> dict[str, str]:
-    """The caller's, with this interpreter's programs first: a scheduler's PATH may not hold them."""
-    here = Path(sys.executable).parent
-    path = os.pathsep.join([str(here), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "SHELL": "/bin/sh"}

@@ -14,6 +14,9 @@ STAGES = (
     "report",
 )
 
+SETTINGS = ("promotion",)
+"""Sections of params.yaml that no stage reads."""
+
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 
@@ -52,6 +55,7 @@ RETRIEVER = Path("models/retriever")
 RETRIEVER_SUMMARY = Path("reports/training/retriever.json")
 RETRIEVER_CURVE = Path("reports/curves/retriever.csv")
 NEGATIVES = Path("data/negatives.parquet")
+NEGATIVES_LEDGER = Path("data/drops/negatives.parquet")
 
 GENERATOR = Path("models/generator")
 GENERATOR_SUMMARY = Path("reports/training/generator.json")
@@ -74,6 +78,8 @@ CHECKPOINTS = Path(".cache/checkpoints")
 VECTOR_STORE = Path(".cache/vectors")
 LEDGER = Path(".ragline/calls.sqlite")
 TIMINGS = Path(".cache/timings")
+BUNDLES = Path(".ragline/bundles")
+"""The versions that are or were served; no output of a stage, and none is made from it."""
 
 OUTPUTS: dict[str, tuple[Path, ...]] = {
     "ingest": (DOCUMENTS, INGEST_DROPS, INGEST_COUNTS, DOCUMENTS_CONTRACT),
@@ -91,13 +97,31 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
         QUESTIONS_CONTRACT,
     ),
     "build_index": (BASE_VECTORS, BASE_ANN, BASE_ANN_SETTINGS, BASE_FINGERPRINT, LEXICAL_INDEX),
-    "train_retriever": (RETRIEVER, RETRIEVER_SUMMARY, RETRIEVER_CURVE, NEGATIVES),
+    "train_retriever": (RETRIEVER, RETRIEVER_SUMMARY, RETRIEVER_CURVE, NEGATIVES, NEGATIVES_LEDGER),
     "rebuild_index": (TUNED_VECTORS, TUNED_ANN, TUNED_ANN_SETTINGS, TUNED_FINGERPRINT),
     "train_generator": (GENERATOR, GENERATOR_SUMMARY, GENERATOR_CURVE),
     "evaluate": (ANSWERING, RUNS, PREDICTIONS, METRICS, COMPARISONS, RECALL_CURVE),
     "report": (REPORT,),
 }
 """What each stage writes; a stage's WRITES and dvc.yaml's outs are these."""
+
+
+SERVED = (
+    DOCUMENTS,
+    PASSAGES,
+    LEXICAL_INDEX,
+    TUNED_VECTORS,
+    TUNED_ANN,
+    TUNED_ANN_SETTINGS,
+    TUNED_FINGERPRINT,
+    RETRIEVER,
+    GENERATOR,
+    ANSWERING,
+)
+"""All that answering a question reads."""
+
+JUDGED_BY = (PREDICTIONS, METRICS, COMPARISONS)
+"""What says how good it is."""
 
 
 def made_by(path: Path) -> str | None:

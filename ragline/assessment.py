@@ -1,37 +1,60 @@
-"""Four ways to search and two ways to answer, scored on the same questions.
+"""The ways to search and the ways to answer, scored on the same questions.
 
 Stands beside `qa`: it puts retrieval, generation and evaluation together.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ragline import qa
-from ragline.evaluation import answers, gate, goldset, retrieval, scorecard
+from ragline.errors import ConfigError
+from ragline.evaluation import answers, details, gate, goldset, retrieval, scorecard
 from ragline.generation import fid
 from ragline.reading import Reading
 from ragline.retrieval import fuse, index, lexical, search
 from ragline.retrieval.encoder import Encoder
 from ragline.types import Hit, Passage, QAExample, Qrels, Run
 
-SYSTEMS = ("bm25", "base", "tuned", "hybrid")
+Fusion = Literal["convex", "rrf"]
+
+log = logging.getLogger(__name__)
+
 ANSWERERS: tuple[qa.Answerer, ...] = ("extractive", "generator")
 RETRIEVAL_PAIRS = (("tuned", "base"), ("tuned", "bm25"), ("hybrid", "tuned"), ("hybrid", "bm25"))
+RERANKED_PAIRS = (("reranked", "hybrid"), ("reranked", "tuned"))
 RETRIEVAL_METRICS = ("recall@1", "recall@5", "mrr@10", "ndcg@10")
 TUNED_METRIC = "mrr@10"
 REFUSED_ON_DEV = 0.01
 """Share of answerable dev questions that the abstention threshold gives up."""
+NEVER = -1.0
+"""No cosine is below: the system never declines."""
 SHOWN = 5
 """Passages that a person and the answerers see."""
 
 
 @dataclass(frozen=True)
+class Reranking:
+    """A cross-encoder that reads the best passages of hybrid search again."""
+
+    name: str
+    fingerprint: str
+    rerank: search.Rerank
+    depth: int
+    """Passages that it reads."""
+
+
+@dataclass(frozen=True)
 class Engines:
-    """Everything that can search this corpus."""
+    """Everything that can search this corpus.
+
+    Raises:
+        ModelError: the lexical index is one of other passages.
+    """
 
     passages: Sequence[Passage]
     bm25: lexical.LexicalIndex
@@ -39,6 +62,10 @@ class Engines:
     tuned: tuple[Encoder, index.Index]
     depth: int
     """Passages that every search brings."""
+    reranking: Reranking | None = None
+
+    def __post_init__(self) -> None:
+        lexical.check(self.bm25, self.passages)
 
     def runs(self, questions: Sequence[QAExample]) -> dict[str, Run]:
         """BM25, base and tuned search of every question."""
@@ -48,6 +75,23 @@ class Engines:
             "base": search.dense_run(asked, *self.base, self.passages, self.depth),
             "tuned": search.dense_run(asked, *self.tuned, self.passages, self.depth),
         }
+
+    def fused(self, questions: Sequence[QAExample], runs: Mapping[str, Run], weight: float | None) -> dict[str, Run]:
+        """Hybrid search from those runs and, where there is a reranker, what it makes of it; what is served is last."""
+        hybrid = fuse.fuse(runs["tuned"], runs["bm25"], weight, self.depth)
+        if self.reranking is None:
+            return {"hybrid": hybrid}
+        asked = {q.question_id: q.question for q in questions}
+        passages, again = self.reading.by_id, self.reranking
+        return {
+            "hybrid": hybrid,
+            "reranked": search.reranked_run(asked, hybrid, passages.__getitem__, again.rerank, again.depth),
+        }
+
+    @property
+    def served(self) -> str:
+        """The search that people and answerers get."""
+        return "hybrid" if self.reranking is None else "reranked"
 
     def hits(self, questions: Sequence[QAExample], run: Run) -> list[list[Hit]]:
         """The best passages of a run, for the answerers."""
@@ -59,20 +103,28 @@ class Engines:
         return Reading(self.passages)
 
 
-def choose(engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most: int) -> qa.Settings:
+def choose(
+    engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most: int, fusion: Fusion = "convex"
+) -> qa.Settings:
     """Choose on dev questions that can be answered: the hybrid weight, the abstention threshold, the better answerer.
 
     The threshold is what all but 1 % of the answerable dev questions reach: the system refuses what looks unlike
-    anything it was shown to answer, and seldom more.
+    anything it was shown to answer, and seldom more. Without dev questions it never declines, and extracts.
 
     Args:
         most: dev questions that both answerers answer.
+        fusion: `convex` has its weight chosen here; `rrf`, reciprocal rank fusion, has none.
+
+    Raises:
+        ConfigError: `convex`, and no dev questions.
     """
+    if not dev:
+        return _unchosen(engines, fusion)
     runs = engines.runs(dev)
-    weight = fuse.tune(runs["tuned"], runs["bm25"], engines.depth, lambda run: gate.mean(run, dev, TUNED_METRIC))
+    weight = None if fusion == "rrf" else _weight(runs, dev, engines.depth)
     threshold = np.quantile([max(runs["tuned"][q.question_id].values(), default=0.0) for q in dev], REFUSED_ON_DEV)
     sample = dev[:: max(1, -(-len(dev) // most))]
-    hits = engines.hits(sample, fuse.convex(runs["tuned"], runs["bm25"], weight, engines.depth))
+    hits = engines.hits(sample, engines.fused(sample, _of(runs, sample), weight)[engines.served])
     f1 = {
         name: sum(
             answers.token_f1(text, q.answers)
@@ -81,9 +133,34 @@ def choose(engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most:
         for name in ANSWERERS
     }
     better: qa.Answerer = "generator" if f1["generator"] > f1["extractive"] else "extractive"
-    return qa.Settings(
-        hybrid_weight=round(weight, 2), depth=engines.depth, abstain_below=round(float(threshold), 4), answerer=better
-    )
+    return _settings(engines, weight, round(float(threshold), 4), better)
+
+
+def _weight(runs: Mapping[str, Run], dev: Sequence[QAExample], depth: int) -> float:
+    return round(fuse.tune(runs["tuned"], runs["bm25"], depth, lambda run: gate.mean(run, dev, TUNED_METRIC)), 2)
+
+
+def _of(runs: Mapping[str, Run], questions: Sequence[QAExample]) -> dict[str, Run]:
+    """The same runs for some of their questions."""
+    return {system: {q: run[q] for q in _ids(questions)} for system, run in runs.items()}
+
+
+def _unchosen(engines: Engines, fusion: Fusion) -> qa.Settings:
+    if fusion == "convex":
+        raise ConfigError(
+            "evaluate.fusion: convex takes its weight from dev questions that can be answered, got none; "
+            "set it to rrf, or add dev questions"
+        )
+    log.warning("no dev questions that can be answered: the system never declines, and extracts answers")
+    return _settings(engines, None, NEVER, "extractive")
+
+
+def _settings(engines: Engines, weight: float | None, abstain_below: float, answerer: qa.Answerer) -> qa.Settings:
+    chosen = qa.Settings(weight, engines.depth, abstain_below, answerer)
+    again = engines.reranking
+    if again is None:
+        return chosen
+    return replace(chosen, reranker=again.name, reranker_fingerprint=again.fingerprint, rerank_depth=again.depth)
 
 
 def _answers(
@@ -109,6 +186,8 @@ class Assessed:
     bleu: dict[str, float]
     predictions: list[dict[str, Any]]
     """One row a question, for the report."""
+    details: dict[str, Any]
+    """Tables beside the headline figures, as `evaluation.details` gives them."""
 
     @property
     def clusters(self) -> dict[str, str]:
@@ -124,13 +203,13 @@ def assess(
     Answers are scored as they are written, whether or not the system would have abstained.
     """
     runs = engines.runs(questions)
-    runs["hybrid"] = fuse.fuse(runs["tuned"], runs["bm25"], settings.hybrid_weight, engines.depth)
+    runs |= engines.fused(questions, runs, settings.hybrid_weight)
     answerable = [q for q in questions if q.answerable]
     gold = gate.qrels(answerable)
     places = {question: frozenset(engines.reading.places(passages)) for question, passages in gold.items()}
-    scores = {system: retrieval.score(_judged(runs[system], gold), gold) for system in SYSTEMS}
-    ranks = {system: retrieval.ranks(_judged(runs[system], gold), gold, engines.depth) for system in SYSTEMS}
-    hits = engines.hits(questions, runs["hybrid"])
+    scores = {system: retrieval.score(_judged(run, gold), gold) for system, run in runs.items()}
+    ranks = {system: retrieval.ranks(_judged(run, gold), gold, engines.depth) for system, run in runs.items()}
+    hits = engines.hits(questions, runs[engines.served])
     said = {
         a: dict(zip(_ids(questions), _answers(a, questions, hits, reader, engines), strict=True)) for a in ANSWERERS
     }
@@ -147,6 +226,12 @@ def assess(
         scored[answerer]["citation_precision"] = answers.citation_precision(cited, places)
         bleu[answerer] = answers.corpus_bleu(list(texts.values()), list(references.values()))
     confidence = {q.question_id: max(runs["tuned"][q.question_id].values(), default=0.0) for q in questions}
+    given_by = {str(answerer): given for answerer, given in said.items()}
+    outcome = details.Outcome(
+        questions, runs, given_by, confidence, settings.abstain_below, passages=engines.reading.by_id
+    )
+    for who, more in details.citation_scores(outcome).items():
+        scored[who] |= more
     predictions = [
         {
             "set": name,
@@ -157,9 +242,12 @@ def assess(
             "answerable": q.answerable,
             "answers": list(q.answers),
             "gold_passage_ids": list(q.gold_passage_ids),
-            **{f"rank_{system}": ranks[system].get(q.question_id, 0) for system in SYSTEMS},
+            **{f"rank_{system}": ranks[system].get(q.question_id, 0) for system in runs},
             "retrieved_ids": [hit.passage.passage_id for hit in shown],
             "retrieved_scores": [round(hit.score, 6) for hit in shown],
+            "retrieved_gold": [
+                engines.reading.place(hit.passage.passage_id) in places.get(q.question_id, ()) for hit in shown
+            ],
             **{
                 f"{answerer}_{field}": value
                 for answerer in ANSWERERS
@@ -170,7 +258,7 @@ def assess(
         }
         for q, shown in zip(questions, hits, strict=True)
     ]
-    return Assessed(questions, runs, scores, scored, bleu, predictions)
+    return Assessed(questions, runs, scores, scored, bleu, predictions, details.figures(outcome))
 
 
 def _ids(questions: Sequence[QAExample]) -> list[str]:
@@ -198,12 +286,13 @@ def metrics(result: Assessed) -> dict[str, Any]:
         found[answerer]["bleu"] = round(value, 6)
     answerable = sum(q.answerable for q in result.questions)
     table = {"n": len(result.questions), "n_answerable": answerable}
-    return {**table, "retrieval": scorecard.means(result.retrieval), "answers": found}
+    return {**table, "retrieval": scorecard.means(result.retrieval), "answers": found, **result.details}
 
 
 def gold_metrics(result: Assessed, gold: goldset.GoldSet) -> dict[str, Any]:
     """What only a gold set has: a looser retrieval figure, and abstention where some questions have no answer."""
-    loose = {s: retrieval.score(_judged(result.runs[s], gold.document_qrels), gold.document_qrels) for s in SYSTEMS}
+    relevant = gold.document_qrels
+    loose = {system: retrieval.score(_judged(run, relevant), relevant) for system, run in result.runs.items()}
     found: dict[str, Any] = {"retrieval_document": scorecard.means(loose)}
     if 0 < sum(q.answerable for q in result.questions) < len(result.questions):
         found["abstention"] = answers.abstention(
@@ -245,8 +334,9 @@ def uncertainty(name: str, result: Assessed, how: scorecard.Bootstrap) -> tuple[
         "retrieval": scorecard.intervals(result.retrieval, clusters, how),
         "answers": scorecard.intervals(result.answers, clusters, how),
     }
+    retrieval_pairs = RETRIEVAL_PAIRS + (RERANKED_PAIRS if "reranked" in result.retrieval else ())
     pairs = scorecard.comparisons(
-        result.retrieval, RETRIEVAL_PAIRS, RETRIEVAL_METRICS, clusters, how, set=name, family="retrieval"
+        result.retrieval, retrieval_pairs, RETRIEVAL_METRICS, clusters, how, set=name, family="retrieval"
     ) + scorecard.comparisons(
         result.answers,
         [("generator", "extractive")],

@@ -6,7 +6,7 @@ Stands beside `assessment`; the stage generates through it, `ragline estimate` l
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -15,7 +15,7 @@ from ragline import io, vetting
 from ragline.artifacts import LEDGER
 from ragline.builtin import tokenizer_file
 from ragline.errors import ConfigError, DataError
-from ragline.llm.calls import NOT_YET, Caller, Decoding, Prices, Remembered, machine
+from ragline.llm.calls import Caller, Decoding, Prices, Purse, machine
 from ragline.llm.ledger import Ledger
 from ragline.question_params import ImportFiles, LlmParams, ModelParams, QuestionParams
 from ragline.questions import llm, llm_filters, localrqa
@@ -58,10 +58,11 @@ def models(params: QuestionParams, root: Path) -> Iterator[Models]:
         reader = None
         if paid and params.filter_model is not None:
             asked = params.filter_model
-            caller = _caller(asked, params.seed, ledger, count)
+            caller = replace(_caller(asked, params.seed, ledger, count), environment=("RAGLINE_FILTER", "OPENAI"))
             reader = llm_filters.Model(caller, asked.attempts, asked.max_failed, "generate_qa.filter_model")
         elif paid and params.llm is not None and author is not None:
-            caller = replace(author, how=replace(author.how, temperature=0.0), beside=author)
+            caller = replace(_caller(params.llm, params.seed, ledger, count), purse=author.purse)
+            caller.how = replace(caller.how, temperature=0.0)
             reader = llm_filters.Model(caller, params.llm.attempts, params.llm.max_failed, llm.SETTINGS)
         yield Models(author, reader)
     finally:
@@ -89,10 +90,17 @@ def candidates(
         found, drops = generate(
             corpus.documents, corpus.passages, params.max_per_document, params.max_per_passage, params.seed
         )
+    asked, left_out = _of_people(params, corpus, root)
+    return found + asked, drops + left_out
+
+
+def _of_people(params: QuestionParams, corpus: Corpus, root: Path) -> tuple[list[QAExample], list[Drop]]:
+    examples: list[QAExample] = []
+    drops: list[Drop] = []
     for file in params.human or ():
-        asked, left_out = _by_people(file, corpus, root)
-        found, drops = found + asked, drops + left_out
-    return found, drops
+        found, left_out = _by_people(file, corpus, root)
+        examples, drops = examples + found, drops + left_out
+    return examples, drops
 
 
 def look_ahead(params: QuestionParams, corpus: Corpus, root: Path) -> dict[str, llm.Estimate]:
@@ -102,21 +110,23 @@ def look_ahead(params: QuestionParams, corpus: Corpus, root: Path) -> dict[str, 
     """
     found: dict[str, llm.Estimate] = {}
     with models(params, root) as asked:
-        unwritten: list[QAExample] = []
-        author = None
+        known: list[QAExample] = []
+        expected: list[QAExample] = []
         if params.llm is not None and asked.author is not None:
             items, prompts, examples = _prepared(params.llm, corpus, root)
-            found["questions"] = llm.estimate(items, prompts, examples, asked.author, asked.author.ledger)
-            author = Remembered(**{f.name: getattr(asked.author, f.name) for f in fields(Caller) if f.init})
+            found["questions"] = llm.estimate(items, prompts, examples, params.llm.attempts, asked.author)
+            if asked.reader is None:
+                return found
+            known, waiting = llm.written(items, corpus.documents, prompts, examples, params.llm.attempts, asked.author)
+            expected = [_expected(item) for item in waiting]
+            known += _of_people(params, corpus, root)[0]
+        elif asked.reader is not None:
+            known, _ = candidates(params, corpus, None, root)
         if asked.reader is not None:
-            written, drops = candidates(params, corpus, author, root)
-            if author is not None:
-                waiting = {drop.item for drop in drops if drop.detail == NOT_YET}
-                unwritten = [_expected(item) for item in items if item.name in waiting]
             free = [name for name in params.filters if name not in PAID]
-            vetted = vetting.vet(written, corpus, free, params.leaks == "drop")
-            asks = vetting.to_ask([*vetted.examples, *unwritten], corpus, params.filters)
-            found["filters"] = llm_filters.estimate(asks, asked.reader.caller, asked.reader.caller.ledger)
+            vetted = vetting.vet(known, corpus, free, "drop" if params.leaks == "drop" else "report")
+            asks = vetting.to_ask([*vetted.examples, *expected], corpus, params.filters)
+            found["filters"] = llm_filters.estimate(asks, asked.reader)
     return found
 
 
@@ -126,7 +136,8 @@ def _by_name(corpus: Corpus) -> localrqa.Corpus:
 
 def _expected(item: Item) -> QAExample:
     """A question of the usual length that is not written yet."""
-    first, words = item.passages[0], ("word " * LENGTH).strip()
+    first = item.passages[0]
+    words = " ".join(first.text.split()[:LENGTH])  # of the passage, so that a search finds as much as it will
     ids = tuple(passage.passage_id for passage in item.passages)
     answerable = item.kind != "unanswerable"
     answers, gold = ((words,), ids) if answerable else ((), ())
@@ -194,7 +205,7 @@ def _caller(params: ModelParams, seed: int, ledger: Ledger, count_tokens: Callab
         ledger=ledger,
         how=Decoding(params.model, params.temperature, params.max_answer_tokens, seed, params.structured),
         prices=Prices(params.prices.prompt, params.prices.answer),
-        budget_usd=params.budget_usd,
+        purse=Purse(params.budget_usd),
         at_most=machine(),
         count_tokens=count_tokens,
     )

@@ -41,7 +41,7 @@ BUILTIN: dict[str, Packaged] = {
 """sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), 384 dimensions."""
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 """Files of a hub model that are fetched: no pickles, and no second copy of the weights for another runtime."""
 _UNWANTED = ["onnx/*", "openvino/*"]
 

@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     rollback.set_defaults(run=_rollback)
     champion = commands.add_parser("champion", help="what is served, and why; exit 4 if it is damaged")
     champion.set_defaults(run=_champion)
+    publish = commands.add_parser("publish", help="tell MLflow what the last run made; a second time changes nothing")
+    publish.set_defaults(run=_publish)
     doctor = commands.add_parser("doctor", help="whether everything is fit to run tonight; exit 1 if anything is not")
     doctor.set_defaults(run=_doctor)
     last = commands.add_parser("summary", help="the last run in ten lines")
@@ -172,7 +174,8 @@ def _foreseen(part: str, found: Any, params: Any) -> list[str]:
         f"{part:<11} {found.items:,} to ask {'for' if part == 'questions' else 'at most'}",
         f"calls       {found.calls:,} to pay for, {found.cached:,} answered by the ledger",
         f"tokens      {found.prompt_tokens:,} in prompts, {found.answer_tokens:,} in answers",
-        f"cost        ${found.usd:.2f} of a budget of ${params.budget_usd:g} a run",
+        f"cost        ${found.usd:.2f} of a budget of ${params.budget_usd:g} a run"
+        + (", which stops there" if found.usd > params.budget_usd else ""),
         f"time        {minutes} min {seconds} s",
         f"grounds     {grounds}",
     ]
@@ -263,6 +266,14 @@ def _doctor(options: Any) -> list[str]:
         sys.stdout.write("\n".join(finding.line for finding in findings) + "\n")
         sys.exit(1)
     return [finding.line for finding in findings]
+
+
+def _publish(options: Any) -> list[str]:
+    from ragline import tracking
+
+    done = tracking.publish(options.root)
+    aliases = (f"{name}: version {version}" for name, version in done.aliases.items())
+    return [f"{done.uri}: run {done.run_id}, {'new' if done.new else 'published before'}", *aliases]
 
 
 def summary(root: Path) -> list[str]:

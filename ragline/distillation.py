@@ -131,6 +131,7 @@ def check(recipe: Recipe, teaching: Teaching) -> None:
     """
     schedule = recipe.schedule
     contrastive = {"symmetric": schedule.symmetric, "matryoshka": schedule.matryoshka, "compat": schedule.compat}
+    contrastive["similar_from"] = recipe.similar_from
     if odd := [name for name, value in contrastive.items() if value]:
         raise ConfigError(f"train_retriever.{odd[0]}: belongs to method ctl; set it to null, or method: ctl")
     if (teaching.scorer in fid.ENCODERS) != (teaching.reader is not None):

@@ -3,9 +3,10 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -21,10 +22,14 @@ from ragline.errors import DataError, MissingArtifact, ServiceError
 from ragline.types import Document, Drop, Passage, QAExample, Run
 
 Vectors = npt.NDArray[np.float32]
+"""(n, d) numbers. Those that `read_vectors` gives may be float16: whoever computes with them takes them to float32, a
+block at a time."""
+VECTOR_TYPES = (np.float32, np.float16)
 Row = TypeVar("Row", Document, Passage, QAExample, Drop)
 
 _TEXT, _INT = pa.string(), pa.int64()
 _TEXTS = pa.list_(pa.string())
+_ARROW: dict[type, pa.DataType] = {str: _TEXT, int: _INT, float: pa.float64(), bool: pa.bool_()}
 
 SCHEMAS: dict[type, pa.Schema] = {
     Document: pa.schema(
@@ -220,6 +225,21 @@ def write_frame(columns: Mapping[str, Sequence[Any]], path: Path) -> None:
         pq.write_table(pa.table(dict(columns)), part)
 
 
+@contextlib.contextmanager
+def write_frames(columns: Mapping[str, type], path: Path) -> Iterator[Callable[[Mapping[str, Sequence[Any]]], None]]:
+    """The same a block of rows at a time, under declared columns: yield what adds a block. Memory holds one block.
+
+    Args:
+        columns: name → `str`, `int`, `float` or `bool`, in the order of the table.
+
+    Raises:
+        ServiceError: the disk refused.
+    """
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in columns.items()])
+    with whole_file(path) as part, pq.ParquetWriter(part, schema) as writer:
+        yield lambda block: writer.write_table(pa.table(dict(block), schema=schema))
+
+
 def read_frame(path: Path) -> list[dict[str, Any]]:
     """Rows of a table written by `write_frame`."""
     rows: list[dict[str, Any]] = pq.read_table(require_made(path)).to_pylist()
@@ -278,23 +298,34 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_vectors(vectors: Vectors, path: Path) -> None:
-    """Write (n, d) float32 as .npy, row i for the i-th passage."""
+    """Write (n, d) as .npy, row i for the i-th passage; float16 as it is, all else as float32."""
+    kept = vectors.dtype if vectors.dtype in VECTOR_TYPES else np.float32
     with whole_file(path) as part, part.open("wb") as out:
-        np.save(out, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
+        np.save(out, np.ascontiguousarray(vectors, dtype=kept), allow_pickle=False)
 
 
 def read_vectors(path: Path) -> Vectors:
-    """Memory-map what `write_vectors` wrote; (n, d) float32, read-only.
+    """Memory-map what `write_vectors` wrote; (n, d) float32 or float16, read-only.
+
+    The numbers themselves are not read: search refuses those that are not finite when it comes to them.
 
     Raises:
-        MissingArtifact, DataError: not there; cut short, of another type, or not finite.
+        MissingArtifact, DataError: not there; cut short, longer than it says, or of another type.
     """
     try:
         vectors: Vectors = np.load(require_made(path), mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise DataError(f"{path}: not a vector file: {error}; delete it and run `dvc repro`") from None
-    if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise DataError(f"{path}: expected (n, d) float32, got {vectors.shape} {vectors.dtype}")
+    if vectors.ndim != 2 or vectors.dtype not in VECTOR_TYPES:
+        raise DataError(
+            f"{path}: expected (n, d) float32 or float16, got {vectors.shape} {vectors.dtype}; "
+            "delete it and run `dvc repro`"
+        )
+    if isinstance(vectors, np.memmap) and vectors.offset + vectors.nbytes != (size := path.stat().st_size):
+        raise DataError(
+            f"{path}: not a vector file: expected {vectors.offset + vectors.nbytes} bytes, got {size}; "
+            "delete it and run `dvc repro`"
+        )
     return vectors
 
 
@@ -304,25 +335,37 @@ def write_run(run: Run, path: Path, tag: str) -> None:
         for question_id, scores in run.items():
             ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
             for rank, (passage_id, score) in enumerate(ranked, start=1):
-                out.write(f"{_token(question_id)} Q0 {_token(passage_id)} {rank} {score:.6f} {tag}\n")
+                out.write(f"{token(question_id)} Q0 {token(passage_id)} {rank} {score:.6f} {tag}\n")
 
 
 def read_run(path: Path) -> dict[str, dict[str, float]]:
     """Read a TREC run.
 
     Raises:
-        MissingArtifact, DataError: not there; names the line with other than six fields.
+        MissingArtifact, DataError: not there; names the line with other than six fields, a score that is no number,
+            or a passage that was there before.
     """
     run: dict[str, dict[str, float]] = {}
     for number, line in enumerate(require_made(path).read_text(encoding="utf-8").splitlines(), start=1):
         fields = line.split()
         if len(fields) != 6:
             raise DataError(f"{path}:{number}: expected 6 fields, got {len(fields)}: {line!r}")
-        run.setdefault(unquote(fields[0]), {})[unquote(fields[2])] = float(fields[4])
+        found = run.setdefault(unquote(fields[0]), {})
+        passage, score = unquote(fields[2]), _score(fields[4])
+        if score is None or passage in found:
+            raise DataError(f"{path}:{number}: expected a finite score and each passage once, got {line!r}")
+        found[passage] = score
     return run
 
 
-def _token(name: str) -> str:
+def _score(text: str) -> float | None:
+    try:
+        return score if math.isfinite(score := float(text)) else None
+    except ValueError:
+        return None
+
+
+def token(name: str) -> str:
     """TREC fields are separated by white space, so what there is of it in an id is percent-coded."""
     return "".join(quote(char) if char.isspace() or char == "%" else char for char in name)
 

@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import Literal
 
 from ragline import io
-from ragline.artifacts import ANSWERING, GENERATOR, LEXICAL_INDEX, PASSAGES, RETRIEVER, TUNED_ANN, TUNED_FINGERPRINT
+from ragline.artifacts import (
+    ANSWERING,
+    DOCUMENTS,
+    GENERATOR,
+    LEXICAL_INDEX,
+    PASSAGES,
+    RETRIEVER,
+    TUNED_ANN,
+    TUNED_FINGERPRINT,
+)
 from ragline.errors import ModelError
 from ragline.generation import extractive, fid, support
 from ragline.reading import Reading
-from ragline.retrieval import encoder, index, lexical, search
-from ragline.types import Answer, Hit, Passage
+from ragline.retrieval import encoder, index, lexical, rerank, search
+from ragline.retrieval.where import Where
+from ragline.types import Answer, Document, Hit, Passage
 
 Answerer = Literal["generator", "extractive"]
 
@@ -21,16 +31,22 @@ ABSTENTION = "The documents do not seem to hold an answer to this."
 
 @dataclass(frozen=True)
 class Settings:
-    """What evaluation chose on dev."""
+    """What evaluation was told to use, and what it chose on dev."""
 
-    hybrid_weight: float
-    """Share of the dense score in hybrid search."""
+    hybrid_weight: float | None
+    """Share of the dense score in hybrid search; None: reciprocal rank fusion."""
     depth: int
     """Passages that dense and lexical search each bring before they are fused."""
     abstain_below: float
     """Best cosine under which the corpus is taken not to hold the answer."""
     answerer: Answerer
     """The better answerer by F1 on dev."""
+    reranker: str | None = None
+    """Cross-encoder that reads the best passages again, as `builtin.model_folder` takes it."""
+    reranker_fingerprint: str = ""
+    """Of the model that was evaluated, by `rerank.fingerprint`."""
+    rerank_depth: int = 20
+    """Passages that it reads."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +62,20 @@ class System:
         """What the answerers read around each passage."""
         return Reading(self.retriever.passages)
 
-    def ask(self, questions: Sequence[str], k: int = 5, answerer: Answerer | None = None) -> list[Answer]:
+    def ask(
+        self, questions: Sequence[str], k: int = 5, answerer: Answerer | None = None, where: Where | None = None
+    ) -> list[Answer]:
         """Answer each question from its k best passages.
+
+        Args:
+            where: which passages may be found; where none may, the answer is that there is none.
 
         Raises:
             DataError: a question is empty or far too long.
         """
         found = [
             (self.reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k), confidence)
-            for hits, confidence in self.retriever.retrieve(questions, max(k, self.settings.depth))
+            for hits, confidence in self.retriever.retrieve(questions, max(k, self.settings.depth), where)
         ]
         said = write_answers(
             answerer or self.settings.answerer,
@@ -103,7 +124,8 @@ def load(root: Path = Path()) -> System:
 
     Raises:
         MissingArtifact: names the stage to run.
-        ModelError: encoder and index do not belong together, or a file is damaged.
+        ModelError: encoder and indices do not belong together, the reranker is not the one that was evaluated, or a
+            file is damaged.
     """
     settings = io.read_json(root / ANSWERING)
     try:
@@ -121,5 +143,24 @@ def load(root: Path = Path()) -> System:
         passages=passages,
         weight=chosen.hybrid_weight,
         depth=chosen.depth,
+        rerank=reranker(chosen, root),
+        rerank_depth=chosen.rerank_depth,
+        sources={document.doc_id: document.source for document in io.iter_table(Document, root / DOCUMENTS)},
     )
     return System(retriever, fid.load(root / GENERATOR, root), chosen)
+
+
+def reranker(chosen: Settings, root: Path = Path()) -> search.Rerank | None:
+    """The reranker that was evaluated, where there is one.
+
+    Raises:
+        ModelError: there is another model in its place, or none.
+    """
+    if chosen.reranker is None:
+        return None
+    if (found := rerank.fingerprint(chosen.reranker, root)) != chosen.reranker_fingerprint:
+        raise ModelError(
+            f"{chosen.reranker}: another reranker than was evaluated: expected {chosen.reranker_fingerprint[:12]}, "
+            f"got {found[:12]}; run `dvc repro -f evaluate`"
+        )
+    return rerank.load(chosen.reranker, root).rerank

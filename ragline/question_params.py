@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field
 
 from ragline.questions.filters import FILTERS, PAID
 from ragline.questions.plan import KINDS
+from ragline.retrieval.language import Language
 from ragline.runtime.params import Section, Watched
 from ragline.types import SPLITS, Split
 
@@ -36,7 +37,7 @@ class ModelParams(Section):
     attempts: Annotated[int, Field(ge=1, le=5)]
     """Calls for one piece before a malformed answer is given up."""
     max_failed: Annotated[float, Field(ge=0, lt=1)]
-    """Share of items that may be dropped because the endpoint did not answer; beyond it the stage fails."""
+    """Share of what is asked for one purpose, questions or one filter, that the endpoint may leave unanswered."""
     prices: PriceList
     budget_usd: NonNegativeFloat
     """A run stops before the call that could go beyond it."""
@@ -81,7 +82,7 @@ class QuestionParams(Section):
 
     borrows: ClassVar = {"language": "build_index.language"}
 
-    language: str
+    language: Language
     """What BM25 takes the documents for, where a filter searches them."""
     method: Literal["rules", "llm", "import"]
     """Ask by rule what the documents answer, let a language model ask, or take questions as they are."""

@@ -115,6 +115,8 @@ class Drop:
     """Id or place of what was dropped."""
     reason: str
     detail: str = ""
+    score: float | None = None
+    """What a filter that measures has measured, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ Stands beside `assessment`; corpus, retrieval and evaluation meet here for the s
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from ragline.evaluation import leaks
+from ragline.errors import DataError
+from ragline.evaluation import leaks as leak_audit
 from ragline.llm.calls import Prompt
 from ragline.questions.filter_verdict import Context, Rank, gold_text, needed
 from ragline.questions.filters import PAID, applies, run_filters
@@ -16,6 +17,10 @@ from ragline.questions.held_out import without_copies
 from ragline.questions.llm_filters import Model, closed_book_prompt, critic_prompt, judge_prompt
 from ragline.retrieval import lexical
 from ragline.types import Document, Drop, Passage, QAExample
+
+Leaks = Literal["drop", "stop", "report"]
+Looked = tuple[QAExample, tuple[str, ...]]
+"""A question with passages."""
 
 DEPTH = 20
 """Passages that a filter sees of a search."""
@@ -47,7 +52,7 @@ def vet(
     examples: Sequence[QAExample],
     corpus: Corpus,
     filters: Sequence[str],
-    drop_leaks: bool,
+    leaks: Leaks,
     model: Model | None = None,
 ) -> Vetted:
     """Filter the questions, take out what earlier splits give away, audit the rest.
@@ -56,18 +61,18 @@ def vet(
 
     Args:
         filters: names of `questions.filters.FILTERS`; those that search use BM25 over the whole corpus.
-        drop_leaks: whether dev and test questions that leak are left out; where a person has made the splits, they
-            are only reported.
+        leaks: whether dev and test questions that leak are left out, stop the run, or are only reported.
         model: what the filters among `filters.PAID` ask.
 
     Raises:
         ConfigError: a paid filter and no model.
+        DataError: with `stop`, there are leaks; nothing was paid for.
         ServiceError: the endpoint fails too often, or the budget is spent.
     """
     context = _context(corpus, model)
     kept, drops = run_filters(examples, context, [name for name in filters if name not in PAID])
     by_id = {p.passage_id: p for p in corpus.passages}
-    if drop_leaks:
+    if leaks == "drop":
         kept, copies = without_copies(kept, corpus.passages, {d.doc_id: d.split for d in corpus.documents})
         drops += copies
         if (report := _audit(kept, by_id)) is not None and report.leaks:
@@ -78,6 +83,8 @@ def vet(
                 if q.question_id in why
             ]
             kept = [q for q in kept if q.question_id not in why]
+    if leaks == "stop" and (report := _audit(kept, by_id)) is not None and not report.clean:
+        raise DataError("\n".join(["generate_qa.leaks: questions of dev or test leak from train:", *report.lines()]))
     kept, refused = run_filters(kept, context, [name for name in filters if name in PAID])
     drops += refused
     report = _audit(kept, by_id)
@@ -93,10 +100,10 @@ def to_ask(examples: Sequence[QAExample], corpus: Corpus, filters: Sequence[str]
     for name in PAID:
         asked = [example for example in examples if name in filters and applies(name, example)]
         if name == "unanswerable_judged":
-            prompts += [judge_prompt(*pair) for _, pair in _looked_up(asked, context)]
-        elif name == "guessable":
+            prompts += [judge_prompt(example, texts) for _, (example, texts) in _looked_up(asked, context) if texts]
+        if name == "guessable":
             prompts += [closed_book_prompt(example) for example in asked]
-        else:
+        if name == "critic":
             prompts += [critic_prompt(example, gold_text(example, context)) for example in asked]
     return prompts
 
@@ -126,21 +133,22 @@ def _context(corpus: Corpus, model: Model | None) -> Context:
     )
 
 
-def _looked_up(examples: Sequence[QAExample], context: Context) -> list[tuple[list[str], tuple[str, tuple[str, ...]]]]:
-    """For each question the ids that it finds, and with it their texts."""
-    ranked = needed(context.rank, "rank", "unanswerable_judged")([example.question for example in examples])
+def _looked_up(examples: Sequence[QAExample], context: Context) -> list[tuple[list[str], Looked]]:
+    """For each question the ids that it finds, with what was said before it, and their texts."""
+    asked = [" ".join((*example.chat_history, example.question)) for example in examples]
+    ranked = needed(context.rank, "rank", "unanswerable_judged")(asked)
     depth = context.thresholds.unanswerable_k
     return [
-        (found[:depth], (example.question, tuple(context.passages[one] for one in found[:depth])))
+        (found[:depth], (example, tuple(context.passages[one] for one in found[:depth])))
         for example, found in zip(examples, ranked, strict=True)
     ]
 
 
-def _audit(examples: Sequence[QAExample], passages: dict[str, Passage]) -> leaks.LeakReport | None:
+def _audit(examples: Sequence[QAExample], passages: dict[str, Passage]) -> leak_audit.LeakReport | None:
     """None where there is nothing to hold against each other."""
     if len({q.split for q in examples if q.split == "train"} | {"" for q in examples if q.split != "train"}) < 2:
         return None
-    return leaks.audit(leaks.items_of_examples(examples, passages))
+    return leak_audit.audit(leak_audit.items_of_examples(examples, passages))
 
 
 def _ranker(corpus: Corpus) -> Rank:

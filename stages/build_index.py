@@ -1,13 +1,15 @@
 """build_index: vectors, dense and lexical index of the passages under the base encoder."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
 from ragline import io, repro
 from ragline.artifacts import BASE_ANN, BASE_FINGERPRINT, BASE_VECTORS, LEXICAL_INDEX, OUTPUTS, PASSAGES, VECTOR_STORE
 from ragline.retrieval import encoder, index, lexical
+from ragline.retrieval.calibrate import Ann
+from ragline.retrieval.language import Language
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
 from ragline.types import Passage
@@ -21,14 +23,16 @@ class BuildIndexParams(Section):
 
     borrows: ClassVar = {"base_model": "train_retriever.base_model"}
 
-    ann: index.Ann
+    ann: Ann
     """Structure of the dense index: `flat` compares every vector, `hnsw` is a graph, `ivfpq` lists of short codes;
     `auto` takes the smallest that meets both targets below."""
     recall: Annotated[float, Field(gt=0, le=1)]
     """recall@10 against exact search that the structure must reach when it is built; `flat` always has 1."""
     latency_ms: PositiveFloat
     """With `auto`: what one query may cost on one core, by an estimate from the work it takes."""
-    language: str
+    dtype: Literal["float32", "float16"]
+    """Numbers of the vectors as they are kept. float16: files half as large, scores within 0.0005."""
+    language: Language
     """Of the documents, by Snowball's name: stop words and stems of BM25; `none` takes words as they are."""
     base_model: str
     """Encoder to start from: builtin:minilm, a folder, or a hub id."""
@@ -37,11 +41,11 @@ class BuildIndexParams(Section):
 def main(params: BuildIndexParams, root: Path = Path()) -> None:
     """Encode every passage with the base encoder and index it twice."""
     repro.seed_everything(0)
-    passages = io.read_table(Passage, root / PASSAGES)
-    lexical.write(lexical.build(passages, params.language), root / LEXICAL_INDEX)
     base = encoder.load(params.base_model, root)
+    passages = io.read_table(Passage, root / PASSAGES)
     encoder.check_lengths(base, passages)
-    vectors = encoder.encode_corpus(base, passages, root / VECTOR_STORE, root / BASE_VECTORS)
+    lexical.write(lexical.build(passages, params.language), root / LEXICAL_INDEX)
+    vectors = encoder.encode_corpus(base, passages, root / VECTOR_STORE, root / BASE_VECTORS, params.dtype)
     ann = index.build(vectors, params.ann, params.recall, params.latency_ms)
     index.log_speed(ann)
     mark = index.fingerprint(base.fingerprint, passages, vectors)

@@ -1,11 +1,11 @@
-"""evaluate: four ways to search and two ways to answer, on the test questions and the gold sets."""
+"""evaluate: the ways to search and the ways to answer, on the test questions and the gold sets."""
 
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ragline import assessment, io, repro
 from ragline.artifacts import (
@@ -33,9 +33,10 @@ from ragline.artifacts import (
     TUNED_FINGERPRINT,
     TUNED_VECTORS,
 )
-from ragline.evaluation import gate, goldset, retrieval, scorecard
+from ragline.errors import DataError
+from ragline.evaluation import gate, goldset, ranking, retrieval, scorecard, trec
 from ragline.generation import fid
-from ragline.retrieval import encoder, index, lexical
+from ragline.retrieval import encoder, index, lexical, rerank
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
 from ragline.training import answerable
@@ -77,9 +78,22 @@ class EvaluateParams(Section):
     """Hand-written questions, JSONL files under data/gold, which DVC watches; may be empty."""
     depth: Annotated[int, Field(ge=20, le=1000)]
     """Passages that every search brings."""
+    fusion: assessment.Fusion = "convex"
+    """How hybrid search puts dense and lexical scores together: `convex`, its weight tuned on dev, or `rrf`."""
+    reranker: str | None = None
+    """Cross-encoder that reads the best passages of hybrid search again: a folder, which DVC does not watch, or a hub
+    id, best with its revision."""
+    rerank_depth: Annotated[int, Field(ge=1)] = 20
+    """Passages that it reads, at most `depth`."""
     resamples: Annotated[int, Field(ge=100)]
     """Of the bootstrap behind every interval."""
     seed: int
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> Self:
+        if self.rerank_depth > self.depth:
+            raise ValueError(f"rerank_depth: expected at most depth, {self.depth}, got {self.rerank_depth}")
+        return self
 
     @field_validator("gold_sets")
     @classmethod
@@ -105,6 +119,8 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         for name, path in zip(names, params.gold_sets, strict=False)
     }
     sets |= {name: list(found.questions) for name, found in gold.items()}
+    if not sets["test"]:
+        raise DataError(f"{QUESTIONS_TEST}: expected questions, got none; add documents, or change ingest.splits")
     base, tuned = encoder.load(params.base_model, root), encoder.load(str(RETRIEVER), root)
     engines = assessment.Engines(
         passages,
@@ -112,9 +128,11 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         (base, index.read(root / BASE_ANN, root / BASE_FINGERPRINT, base.fingerprint, passages)),
         (tuned, index.read(root / TUNED_ANN, root / TUNED_FINGERPRINT, tuned.fingerprint, passages)),
         params.depth,
+        reranking(params, root),
     )
     reader = fid.load(root / GENERATOR, root)
-    settings = assessment.choose(engines, reader, answerable(io.read_table(QAExample, root / QUESTIONS_DEV)), MAX_DEV)
+    dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
+    settings = assessment.choose(engines, reader, dev, MAX_DEV, params.fusion)
     log.info("chosen on dev: %s", settings)
     how = scorecard.Bootstrap(params.resamples, params.seed)
     metrics: dict[str, Any] = {}
@@ -132,6 +150,8 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
             metrics[name] |= {"unseen": apart} if apart else {}
             paired += compared + held_out
             rows += result.predictions
+            judged = gate.qrels([q for q in questions if q.answerable])
+            trec.write_qrels(ranking.graded(judged), folder / f"{name}.qrels")
             for system, run in result.runs.items():
                 io.write_run(run, folder / f"{name}.{system}.trec", system)
             log.info("%s: %s", name, {s: m["recall@5"] for s, m in metrics[name]["retrieval"].items()})
@@ -139,17 +159,27 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
                 curves = {s: retrieval.recall_curve(r, gate.qrels(questions), 20) for s, r in result.runs.items()}
     io.write_json(asdict(settings), root / ANSWERING)
     io.write_json(metrics, root / METRICS)
-    method = f"bootstrap-t over document clusters, {params.resamples} resamples"
-    io.write_json({"level": 0.95, "method": method, "intervals": intervals, "paired": paired}, root / COMPARISONS)
-    io.write_csv(("k", *assessment.SYSTEMS), recall_rows(curves), root / RECALL_CURVE)
+    method = f"bootstrap-t over document clusters, {params.resamples} resamples; p_holm over all of a set"
+    io.write_json(
+        {"level": 0.95, "method": method, "intervals": intervals, "paired": scorecard.corrected(paired)},
+        root / COMPARISONS,
+    )
+    io.write_csv(("k", *curves), recall_rows(curves), root / RECALL_CURVE)
     io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, root / PREDICTIONS)
 
 
 def recall_rows(curves: dict[str, list[float]]) -> list[tuple[float, ...]]:
     """One row for each k: k, then recall@k of every system."""
-    return [
-        (k, *values) for k, values in enumerate(zip(*(curves[s] for s in assessment.SYSTEMS), strict=True), start=1)
-    ]
+    return [(k, *values) for k, values in enumerate(zip(*curves.values(), strict=True), start=1)]
+
+
+def reranking(params: EvaluateParams, root: Path) -> assessment.Reranking | None:
+    """The reranker, where one is named."""
+    name = params.reranker
+    if name is None:
+        return None
+    model = rerank.load(name, root)
+    return assessment.Reranking(name, rerank.fingerprint(name, root), model.rerank, params.rerank_depth)
 
 
 if __name__ == "__main__":

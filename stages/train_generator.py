@@ -1,12 +1,13 @@
-"""train_generator: teach the reader to answer from what the tuned retriever finds."""
+"""train_generator: teach a generator to answer from what the tuned retriever finds."""
 
 import logging
 import random
-from dataclasses import astuple, fields
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ragline import io, repro
 from ragline.artifacts import (
@@ -22,95 +23,309 @@ from ragline.artifacts import (
     TUNED_FINGERPRINT,
     TUNED_VECTORS,
 )
-from ragline.generation import fid, train
+from ragline.builtin import model_folder
+from ragline.errors import ConfigError
+from ragline.generation import endpoint, fid, language_model, lessons, sft, train
+from ragline.llm.calls import Prices
 from ragline.reading import Reading
-from ragline.retrieval import encoder, index, search
+from ragline.retrieval import encoder, index, mine, search
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
-from ragline.training import answerable, evenly
+from ragline.training import CurvePoint, answerable, evenly, leads
 from ragline.types import Passage, QAExample
 
 READS = (PASSAGES, QUESTIONS_TRAIN, QUESTIONS_DEV, RETRIEVER, TUNED_VECTORS, TUNED_FINGERPRINT)
 WRITES = OUTPUTS["train_generator"]
 MAX_DEV = 64
 """Dev questions that the dev loss is taken on."""
-
 SEARCHED = 20
 """Passages found for a question; those that share a parent are read once."""
+FID_READS = 512
+"""Tokens that the built-in reader's encoder has places for."""
+WEIGHED = 30
+"""Nearest passages of a question among which its distractors are."""
 
 log = logging.getLogger(__name__)
+
+
+class LoraParams(Section):
+    """Adapters to train in place of all weights."""
+
+    r: PositiveInt
+    """Rank of the update."""
+    alpha: PositiveInt
+    """The update counts `alpha / r` times."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    targets: Annotated[list[str], Field(min_length=1)]
+    """Linear layers that get one, such as `q_proj` and `v_proj`; [all-linear]: all but the output layer."""
+
+
+class DistractorParams(Section):
+    """With method `swr`: what stands around the gold passage."""
+
+    without_gold: Annotated[float, Field(ge=0, le=1)]
+    """Share of the questions shown distractors alone, whose answer is that the documents do not hold one."""
+    margin: Annotated[float, Field(gt=0, le=1)]
+    """A distractor scores at most this share of the best gold passage."""
+
+
+class EndpointParams(Section):
+    """With method `endpoint`: what answers may cost; where it is and its key belong in the environment."""
+
+    prompt_usd: NonNegativeFloat
+    """For a million tokens read."""
+    answer_usd: NonNegativeFloat
+    """For a million tokens written."""
+    budget_usd: NonNegativeFloat
+    """Of one set of questions; answering stops before the call that could go beyond it."""
+    max_failed: Annotated[float, Field(ge=0, lt=1)]
+    """Share of questions that may stay without an answer because the endpoint gave none; beyond it evaluation fails."""
 
 
 class TrainGeneratorParams(Section):
     """Section `train_generator`."""
 
     base_model: str
-    """Reader to start from: builtin:minilm-reader."""
-    method: Literal["fid"]
-    """`fid`: fusion-in-decoder over the passages found."""
+    """With `fid` builtin:minilm-reader; with `sft` and `swr` a causal or encoder-decoder language model by folder or
+    hub id; with `endpoint` the model's name there."""
+    method: Literal["fid", "sft", "swr", "endpoint"]
+    """`fid`: fusion-in-decoder over the passages found. `sft`: a language model on gold passages. `swr`: the same on
+    gold among distractors that the frozen retriever finds. `endpoint`: nothing is trained, a served model answers."""
     max_examples: PositiveInt
     """Training questions used, taken evenly."""
     epochs: PositiveInt
     batch_size: PositiveInt
+    """Questions per step, those of all processes under torchrun."""
     learning_rate: PositiveFloat
     passages: Annotated[int, Field(ge=1, le=20)]
     """Passages read per question."""
-    max_input_tokens: Annotated[int, Field(ge=32, le=512)]
-    """Question and passage together; the passage is cut, never the question."""
-    max_answer_tokens: Annotated[int, Field(ge=4, le=256)]
+    max_input_tokens: Annotated[int, Field(ge=32, le=131072)]
+    """Question and passages (with `fid` each passage) together; passages are cut, never the question."""
+    max_answer_tokens: Annotated[int, Field(ge=4, le=4096)]
+    """Longer answers are not learnt from (with `fid`: cut)."""
     evaluations: PositiveInt
     """Dev losses taken while training; the best checkpoint is kept."""
     seed: int
+    swr: DistractorParams | None = None
+    """For `swr`."""
+    lora: LoraParams | None = None
+    """For `sft` and `swr`; null: all weights are trained."""
+    patience: PositiveInt | None = None
+    """For `sft` and `swr`: dev losses in a row without a better one after which training ends; null: it goes on."""
+    gradient_checkpointing: bool | None = None
+    """For `sft` and `swr`: activations computed twice rather than kept: less memory, a third more time."""
+    endpoint: EndpointParams | None = None
+    """For `endpoint`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method made, to be written by the process that leads."""
+
+    save: Callable[[Path], None]
+    points: Sequence[CurvePoint]
+    facts: dict[str, Any]
+    """For the summary."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The passages, and the tuned retriever over them."""
+
+    passages: Sequence[Passage]
+    reading: Reading
+    retriever: encoder.Encoder
+    vectors: io.Vectors
+
+
+def settled(params: TrainGeneratorParams) -> None:
+    """Make sure that settings and method go together.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    for name, methods in {
+        "swr": ("swr",),
+        "endpoint": ("endpoint",),
+        "lora": ("sft", "swr"),
+        "patience": ("sft", "swr"),
+        "gradient_checkpointing": ("sft", "swr"),
+    }.items():
+        given, fits = getattr(params, name) is not None, params.method in methods
+        if given and not fits:
+            raise ConfigError(f"train_generator.{name}: expected null with method {params.method}; mend params.yaml")
+        if fits and not given and name == params.method:
+            raise ConfigError(f"train_generator.{name}: expected settings with method {name}, got null; give them")
+    if params.method == "fid" and params.max_input_tokens > FID_READS:
+        raise ConfigError(
+            f"train_generator.max_input_tokens: expected at most {FID_READS} with method fid, "
+            f"got {params.max_input_tokens}; lower it"
+        )
 
 
 def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
     """Find passages for the questions, read them, learn to write the answers."""
+    settled(params)
     repro.seed_everything(params.seed)
+    made = {"fid": by_fusion, "sft": by_language_model, "swr": by_language_model, "endpoint": by_endpoint}[
+        params.method
+    ](params, root)
+    if not leads():
+        return
+    made.save(root / GENERATOR)
+    summary = {"base_model": params.base_model, "method": params.method, "passages": params.passages, **made.facts}
+    io.write_json(summary, root / GENERATOR_SUMMARY)
+    io.write_csv(("step", "loss", "dev_loss"), map(astuple, made.points), root / GENERATOR_CURVE)
+
+
+def corpus(root: Path) -> Corpus:
+    """Read passages, retriever and vectors, and make sure that they belong together."""
     passages = io.read_table(Passage, root / PASSAGES)
-    reading = Reading(passages)
     retriever = encoder.load(str(RETRIEVER), root)
     index.check(root / TUNED_FINGERPRINT, retriever.fingerprint, passages)
-    ann = index.build(io.read_vectors(root / TUNED_VECTORS), "flat")
+    return Corpus(passages, Reading(passages), retriever, io.read_vectors(root / TUNED_VECTORS))
+
+
+def questions(params: TrainGeneratorParams, root: Path) -> tuple[list[QAExample], list[QAExample]]:
+    """Those to learn from, and those for dev."""
+    taught, dev = (answerable(io.read_table(QAExample, root / path)) for path in (QUESTIONS_TRAIN, QUESTIONS_DEV))
+    return evenly(taught, params.max_examples), evenly(dev, MAX_DEV)
+
+
+def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
+    """Fusion-in-decoder over the passages found, gold among them."""
+    ground = corpus(root)
+    reading = ground.reading
+    ann = index.build(ground.vectors, "flat")
     rng = random.Random(params.seed)
 
-    def lessons(path: Path, most: int) -> list[train.Lesson]:
-        questions = evenly(answerable(io.read_table(QAExample, root / path)), most)
-        asked = {q.question_id: q.question for q in questions}
-        found = search.dense_run(asked, retriever, ann, passages, SEARCHED)
+    def shown(asked: Sequence[QAExample]) -> list[train.Lesson]:
+        texts = {q.question_id: q.question for q in asked}
+        found = search.dense_run(texts, ground.retriever, ann, ground.passages, SEARCHED)
         chosen = [
             train.choose_passages(
                 reading.places(found[q.question_id]), reading.places(q.gold_passage_ids), params.passages, rng
             )
-            for q in questions
+            for q in asked
         ]
         return [
             train.Lesson(q.question, tuple(reading.passage(p).encoded_text for p in ids), q.answers[0])
-            for q, ids in zip(questions, chosen, strict=True)
+            for q, ids in zip(asked, chosen, strict=True)
         ]
 
-    taught, dev = lessons(QUESTIONS_TRAIN, params.max_examples), lessons(QUESTIONS_DEV, MAX_DEV)
+    taught, dev = (shown(asked) for asked in questions(params, root))
     config = fid.ReaderConfig(
         fid.ENCODERS.get(params.base_model, ""), params.passages, params.max_input_tokens, params.max_answer_tokens
     )
     reader = fid.warm_start(params.base_model, config, root)
-    schedule = train.Schedule(**params.model_dump(include={f.name for f in fields(train.Schedule)}))
+    schedule = train.Schedule(**_schedule(params))
     key = io.digest(params.model_dump_json(), repr(taught), repr(dev), *train.code())
     points = train.fit(reader, taught, dev, schedule, root / CHECKPOINTS / key)
-    fid.save(reader, root / GENERATOR)
-    io.write_json(
-        {
-            "base_model": params.base_model,
-            "method": params.method,
-            "examples": len(taught),
-            "steps": points[-1].step,
-            "passages": params.passages,
-            "dev_loss": min(p.dev for p in points if p.dev is not None),
-            "parameters": sum(p.numel() for p in reader.model.parameters()),
-            "trained_parameters": sum(p.numel() for p in reader.model.state_dict().values()),
-        },
-        root / GENERATOR_SUMMARY,
+    facts = {
+        "examples": len(taught),
+        "steps": points[-1].step,
+        "dev_loss": best(points),
+        "parameters": sum(p.numel() for p in reader.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in reader.model.state_dict().values()),
+    }
+    return Outcome(lambda folder: fid.save(reader, folder), points, facts)
+
+
+def by_language_model(params: TrainGeneratorParams, root: Path) -> Outcome:
+    """A language model, on gold passages alone or among distractors."""
+    base = language_model.load_base(params.base_model, _limits(params), root)
+    ground = corpus(root)
+    rng = random.Random(params.seed)
+
+    def encoded(asked: Sequence[QAExample]) -> tuple[list[sft.Encoded], dict[str, int]]:
+        material = materials(asked, ground, params.swr.margin if params.swr else None)
+        if params.swr:
+            shown = lessons.among_distractors(material, params.passages, params.swr.without_gold, rng)
+        else:
+            shown = lessons.supervised(material, params.passages)
+        kept, left_out = sft.encode(base, shown)
+        if left_out:
+            log.warning("%d of %d questions left out: %s", left_out.total(), len(shown), dict(left_out))
+        return kept, dict(sorted(left_out.items()))
+
+    (taught, left_out), (dev, _) = (encoded(asked) for asked in questions(params, root))
+    schedule = sft.Schedule(
+        **_schedule(params),
+        lora=sft.Lora(**params.lora.model_dump() | {"targets": tuple(params.lora.targets)}) if params.lora else None,
+        patience=params.patience,
+        gradient_checkpointing=bool(params.gradient_checkpointing),
     )
-    io.write_csv(("step", "loss", "dev_loss"), map(astuple, points), root / GENERATOR_CURVE)
+    weights = language_model.fingerprint(model_folder(params.base_model, root))
+    key = io.digest(params.model_dump_json(), weights, repr(taught), repr(dev), *sft.code())
+    tuned = sft.fit(base, taught, dev, schedule, root / CHECKPOINTS / key)
+    facts = {
+        "examples": len(taught),
+        "left_out": left_out,
+        "steps": tuned.steps,
+        "dev_loss": best(tuned.points),
+        "parameters": tuned.parameters,
+        "trained_parameters": tuned.trained_parameters,
+    }
+    adapter_of = params.base_model if params.lora else None
+    return Outcome(
+        lambda folder: language_model.save(tuned.model, tuned.weights, adapter_of, folder, root), tuned.points, facts
+    )
+
+
+def materials(asked: Sequence[QAExample], ground: Corpus, margin: float | None) -> list[lessons.Material]:
+    """The gold passages of every question and, where a margin is given, its distractors, as a generator reads them.
+
+    Distractors are what the retriever finds over the whole corpus, less what may answer the question, too.
+    """
+    reading = ground.reading
+    near: dict[str, list[str]] = {q.question_id: [] for q in asked}
+    if margin is not None and asked:
+        row = {p.passage_id: number for number, p in enumerate(ground.passages)}
+        miner = mine.Miner(
+            questions=asked,
+            passages=ground.passages,
+            rules=mine.Rules(per_question=WEIGHED, margin=margin, depth=WEIGHED),
+            gold_rows=[tuple(row[p] for p in q.gold_passage_ids) for q in asked],
+            by_words=[() for _ in asked],
+        )
+        vectors = encoder.encode_questions(ground.retriever, [q.question for q in asked])
+        for block in miner.candidates(vectors, ground.vectors):
+            for negative in mine.negatives(block):
+                near[negative.question_id].append(negative.passage_id)
+
+    def texts(places: Sequence[str]) -> tuple[str, ...]:
+        return tuple(reading.passage(place).encoded_text for place in places)
+
+    found = []
+    for q in asked:
+        gold = reading.places(q.gold_passage_ids)
+        others = [place for place in reading.places(near[q.question_id]) if place not in gold]
+        found.append(lessons.Material(q.question, q.answers[0], texts(gold), texts(others)))
+    return found
+
+
+def by_endpoint(params: TrainGeneratorParams, root: Path) -> Outcome:
+    """Nothing to learn: whom to ask is written down."""
+    cost = params.endpoint
+    assert cost is not None, "settled"
+    terms = endpoint.Terms(
+        params.base_model, Prices(cost.prompt_usd, cost.answer_usd), cost.budget_usd, cost.max_failed, params.seed
+    )
+    facts = {"examples": 0, "steps": 0, "dev_loss": None, "parameters": 0, "trained_parameters": 0}
+    return Outcome(lambda folder: endpoint.save(terms, _limits(params), folder), [], facts)
+
+
+def best(points: Sequence[CurvePoint]) -> float:
+    """The lowest dev loss."""
+    return min(p.dev for p in points if p.dev is not None)
+
+
+def _limits(params: TrainGeneratorParams) -> language_model.Limits:
+    return language_model.Limits(params.passages, params.max_input_tokens, params.max_answer_tokens)
+
+
+def _schedule(params: TrainGeneratorParams) -> dict[str, Any]:
+    return params.model_dump(include={"epochs", "batch_size", "learning_rate", "evaluations", "seed"})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ragline.artifacts import (
     CHECKPOINTS,
     LEXICAL_INDEX,
     NEGATIVES,
+    NEGATIVES_LEDGER,
     OUTPUTS,
     PASSAGES,
     QUESTIONS_DEV,
@@ -28,13 +29,13 @@ from ragline.distillation import ReaderLessons, Teaching, distil_into
 from ragline.errors import ConfigError
 from ragline.evaluation import gate
 from ragline.generation.relevance import Limits, Signal
-from ragline.retrieval import encoder, index, lexical, mine
+from ragline.retrieval import encoder, index, lexical, mine, train
 from ragline.retrieval.adapters import Lora
 from ragline.retrieval.train import Schedule
 from ragline.retrieval.tune import Folders, Ground, Recipe, tune
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
-from ragline.training import answerable, evenly, leads
+from ragline.training import answerable, evenly, leads, processes
 from ragline.types import Passage, QAExample, Run
 
 READS = (PASSAGES, QUESTIONS_TRAIN, QUESTIONS_DEV, BASE_VECTORS, BASE_FINGERPRINT, LEXICAL_INDEX)
@@ -136,6 +137,9 @@ class TrainRetrieverParams(Section):
     remine: bool | None = None
     """Whether every epoch after the first mines its negatives anew with the encoder as it then is; with towers `both`
     the corpus is encoded for it."""
+    similar_from: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Jaccard similarity of word 5-grams from which a passage counts as a copy of a gold one, and is no hard negative;
+    null: only equal texts do."""
     interpolation: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] | None = None
     """Shares of the way from base to tuned weights, such as [0.25, 0.5, 0.75, 1.0], from which dev chooses; null: 1."""
     distil: DistilParams | None = None
@@ -159,7 +163,15 @@ def recipe(params: TrainRetrieverParams) -> Recipe:
         lora=Lora(**params.lora.model_dump()) if params.lora else None,
     )
     shares = tuple(params.interpolation or (1.0,))
-    return Recipe(params.towers, params.hard_negatives, params.negative_margin, schedule, bool(params.remine), shares)
+    return Recipe(
+        towers=params.towers,
+        hard_negatives=params.hard_negatives,
+        negative_margin=params.negative_margin,
+        schedule=schedule,
+        remine=bool(params.remine),
+        interpolation=shares,
+        similar_from=params.similar_from,
+    )
 
 
 def teaching(params: TrainRetrieverParams) -> Teaching | None:
@@ -189,12 +201,13 @@ def teaching(params: TrainRetrieverParams) -> Teaching | None:
 def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
     """Mine, train, compare on dev over the whole corpus, publish the better encoder."""
     repro.seed_everything(params.seed)
-    lessons = teaching(params)
+    how, lessons = recipe(params), teaching(params)
+    base = encoder.load(params.base_model, root)
+    train.check(how.schedule, base.dim, processes(), shared=how.towers == "both")
     passages = io.read_table(Passage, root / PASSAGES)
+    index.check(root / BASE_FINGERPRINT, base.fingerprint, passages)
     questions = evenly(answerable(io.read_table(QAExample, root / QUESTIONS_TRAIN)), params.max_pairs)
     dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
-    base = encoder.load(params.base_model, root)
-    index.check(root / BASE_FINGERPRINT, base.fingerprint, passages)
     ground = Ground(base, passages, io.read_vectors(root / BASE_VECTORS), lexical.read(root / LEXICAL_INDEX))
 
     def score(run: Run, asked: Sequence[QAExample]) -> float:
@@ -202,9 +215,9 @@ def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
 
     folders = Folders(root / CHECKPOINTS, root / VECTOR_STORE)
     if lessons is None:
-        found = tune(ground, questions, dev, recipe(params), score, folders)
+        found = tune(ground, questions, dev, how, score, folders, root / NEGATIVES_LEDGER if leads() else None)
     else:
-        found = distil_into(ground, questions, dev, recipe(params), lessons, score, folders, root)
+        found = distil_into(ground, questions, dev, how, lessons, score, folders, root)
     verdict = gate.compare(found.run, found.base_run, dev, METRIC, params.seed, max(1, len(found.shares)))
     log.info("dev: %s", verdict.reason)
     if not leads():
@@ -226,7 +239,10 @@ def main(params: TrainRetrieverParams, root: Path = Path()) -> None:
         summary["interpolation"] = {"share": found.share, f"dev_{METRIC}": scores}
     io.write_json(summary, root / RETRIEVER_SUMMARY)
     io.write_csv(("step", "loss", f"dev_{METRIC}"), map(astuple, found.points), root / RETRIEVER_CURVE)
-    io.write_frame(mine.columns(found.negatives), root / NEGATIVES)
+    io.write_frame(mine.columns(found.negatives, mine.TAKEN), root / NEGATIVES)
+    if lessons is not None:  # nothing was mined
+        with io.write_frames(mine.LEDGER, root / NEGATIVES_LEDGER):
+            pass
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Answer metrics: overlap with the references, what is cited, and when the system keeps quiet.
+"""Answer metrics: overlap with the references, what is cited, and how long the answers are.
 
 Every metric lies in [0, 1], corpus BLEU included. Questions map to values, so that means, intervals and paired tests
 all use the same table.
@@ -9,6 +9,7 @@ import string
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from statistics import mean, median
 from typing import Any
 
 import sacrebleu
@@ -17,6 +18,7 @@ from ragline.errors import DataError
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 
 
 def normalize(text: str) -> str:
@@ -56,17 +58,23 @@ def _f1(predicted: Counter[str], reference: Counter[str]) -> float:
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
-    """F-measure of the longest common subsequence, the best over the references; no stemming.
+    """F-measure of the longest common subsequence, the best over the references; see `rouge`."""
+    return rouge(prediction, references)["rouge_l"]
 
-    Only a–z and 0–9 count as text here: two texts without them score 0, even if they are equal.
+
+def rouge(prediction: str, references: Sequence[str]) -> dict[str, float]:
+    """F-measures of common words (rouge_1), pairs of words (rouge_2) and longest common subsequence (rouge_l).
+
+    Each is the best over the references; no stemming. Only a–z and 0–9 count as text: two texts without them score 0,
+    even if they are equal, and two equal texts of one word have rouge_2 0.
 
     Raises:
         DataError: no reference.
 
     Source: Lin 2004, as in the rouge-score library.
     """
-    best: float = _rouge().score_multi(list(_given(references)), prediction)["rougeL"].fmeasure
-    return best
+    best = _rouge().score_multi(list(_given(references)), prediction)
+    return {name: best[theirs].fmeasure for name, theirs in _ROUGE.items()}
 
 
 @cache
@@ -74,7 +82,7 @@ def _rouge() -> Any:
     # Imported here: rouge-score brings in all of nltk, 1.5 s or more.
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=False)
+    return RougeScorer(list(_ROUGE.values()), use_stemmer=False)
 
 
 def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
@@ -85,7 +93,7 @@ def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]
         references: question_id → reference answers, at least one; answerable questions only.
 
     Returns:
-        answer_em, answer_f1, rouge_l → question_id → value in [0, 1], in order of question_id.
+        answer_em, answer_f1, rouge_1, rouge_2, rouge_l → question_id → value in [0, 1], in order of question_id.
 
     Raises:
         DataError: a prediction for a question without references, or an empty list of references.
@@ -94,13 +102,34 @@ def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]
         raise DataError(f"answers: {_some(stray)} have no references; expected predictions for judged questions only")
     if bare := sorted(question for question, given in references.items() if not given):
         raise DataError(f"answers: {_some(bare)} have an empty list of references; leave unanswerable questions out")
-    return {
-        name: {
-            question: metric(predictions[question], references[question]) if question in predictions else 0.0
-            for question in sorted(references)
-        }
-        for name, metric in (("answer_em", exact_match), ("answer_f1", token_f1), ("rouge_l", rouge_l))
+    rows = {
+        question: _row(predictions[question], references[question]) if question in predictions else {}
+        for question in sorted(references)
     }
+    return {
+        name: {question: row.get(name, 0.0) for question, row in rows.items()}
+        for name in ("answer_em", "answer_f1", *_ROUGE)
+    }
+
+
+def _row(prediction: str, references: Sequence[str]) -> dict[str, float]:
+    return {
+        "answer_em": exact_match(prediction, references),
+        "answer_f1": token_f1(prediction, references),
+        **rouge(prediction, references),
+    }
+
+
+def lengths(predictions: Mapping[str, str]) -> dict[str, float]:
+    """How long answers are: words_p50 and words_mean, of words between blanks, and empty, the share without any.
+
+    Raises:
+        DataError: no answer.
+    """
+    if not predictions:
+        raise DataError("answers: no answer to measure, expected at least one; check the question files")
+    words = [len(text.split()) for text in predictions.values()]
+    return {"words_mean": mean(words), "words_p50": float(median(words)), "empty": words.count(0) / len(words)}
 
 
 def corpus_bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:

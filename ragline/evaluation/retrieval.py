@@ -7,13 +7,17 @@ Passages rank by falling score; equal scores rank by passage_id, so that no figu
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ragline.errors import ConfigError, DataError
+from ragline.text import word_tokens
 from ragline.types import Qrels, Run
 
 CUTOFF = 10
 """How many ranks mrr@10 and ndcg@10 look at."""
+
+LEAST_REPEATED_WORDS = 5
+"""Fewer words stand within other passages by chance."""
 
 
 def score(run: Run, qrels: Qrels, depths: Sequence[int] = (1, 5, 10, 20)) -> dict[str, dict[str, float]]:
@@ -64,6 +68,19 @@ def ranks(run: Run, qrels: Qrels, depth: int) -> dict[str, int]:
     """
     if depth < 1:
         raise ConfigError(f"retrieval: depth must be at least 1, got {depth}; correct the depth")
+    check(run, qrels)
+    return {
+        question: _first(ranking(question, run.get(question, {}))[:depth], qrels[question])
+        for question in sorted(qrels)
+    }
+
+
+def check(run: Run, qrels: Qrels) -> None:
+    """Refuse a run that its judgements do not fit.
+
+    Raises:
+        DataError: the run has a question without judgement, or a question has no gold passage.
+    """
     if stray := sorted(run.keys() - qrels.keys()):
         raise DataError(
             f"run: {len(stray)} of {len(run)} questions have no judgement, first {stray[:3]}; "
@@ -74,10 +91,6 @@ def ranks(run: Run, qrels: Qrels, depth: int) -> dict[str, int]:
             f"qrels: {len(empty)} of {len(qrels)} questions have no gold passage, first {empty[:3]}; "
             f"expected at least one each; leave out questions that the corpus cannot answer"
         )
-    return {
-        question: _first(_ranking(question, run.get(question, {}))[:depth], qrels[question])
-        for question in sorted(qrels)
-    }
 
 
 def recall_curve(run: Run, qrels: Qrels, depth: int) -> list[float]:
@@ -93,7 +106,39 @@ def recall_curve(run: Run, qrels: Qrels, depth: int) -> list[float]:
     return [sum(0 < rank <= k for rank in first.values()) / len(first) for k in range(1, depth + 1)]
 
 
-def _ranking(question: str, scores: Mapping[str, float]) -> list[str]:
+def with_repeats(qrels: Qrels, run: Run, text: Callable[[str], str]) -> dict[str, frozenset[str]]:
+    """Gold passages, and those of the run that repeat one of them word for word.
+
+    A corpus that says something twice holds the answer twice, but a gold label names one place: strictly, the other
+    one is a miss. Here a passage counts that holds all words of a gold passage, in order and without a gap, whatever
+    the case and the punctuation; it may say more, unless the gold passage has fewer than five words. Scores against
+    these are never below the strict ones.
+
+    Args:
+        qrels: gold passages.
+        run: only its passages are looked at, so the cost grows with the run and not with the corpus.
+        text: passage_id → text, of every passage of both.
+    """
+    found = {}
+    for question, gold in qrels.items():
+        said = [word_tokens(text(passage)) for passage in sorted(gold)]
+        other = {p: word_tokens(text(p)) for p in run.get(question, {}) if p not in gold}
+        found[question] = gold | {p for p, words in other.items() if any(_repeats(words, once) for once in said)}
+    return found
+
+
+def _repeats(words: Sequence[str], once: Sequence[str]) -> bool:
+    if len(once) < LEAST_REPEATED_WORDS:
+        return bool(once) and words == once
+    return f" {' '.join(once)} " in f" {' '.join(words)} "
+
+
+def ranking(question: str, scores: Mapping[str, float]) -> list[str]:
+    """Passages of one question, best first; equal scores by passage_id.
+
+    Raises:
+        DataError: a score is NaN.
+    """
     if any(math.isnan(value) for value in scores.values()):
         raise DataError(f"run: question {question!r} has a score that is NaN, expected numbers; run retrieval again")
     return sorted(scores, key=lambda passage: (-scores[passage], passage))

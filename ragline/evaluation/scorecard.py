@@ -1,13 +1,19 @@
 """From per-question scores to means, intervals and paired comparisons, in the shape of the metrics files."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ragline.errors import DataError
 from ragline.evaluation import significance
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """system → metric → question_id → value."""
+
+
+LEVEL = 0.95
+"""Of every interval; false alarms among the comparisons of one set stay below the rest."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,17 @@ class Bootstrap:
 
 
 def means(scores: Scores) -> dict[str, dict[str, float]]:
-    """system → metric → mean over the questions, six decimals; a metric that no question has is left out."""
+    """system → metric → mean over the questions, six decimals; a metric that no question has is left out.
+
+    Raises:
+        DataError: a value that is NaN, which would make a figure that is not JSON.
+    """
+    for system, metrics in scores.items():
+        for name, values in metrics.items():
+            if odd := sorted(question for question, value in values.items() if math.isnan(value)):
+                raise DataError(
+                    f"{system}: {name} of question {odd[0]!r} is NaN, expected a number; see how it was scored"
+                )
     return {
         system: {name: round(sum(v.values()) / len(v), 6) for name, v in metrics.items() if v}
         for system, metrics in scores.items()
@@ -63,6 +79,35 @@ def comparisons(
         for a, b in pairs
         for metric in wanted
     ]
+
+
+def corrected(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons with p corrected for all that were made on the same questions, and what they amount to in words.
+
+    Adds p_holm (`significance.holm` over the rows of a set); decisive, which asks for an interval without zero and
+    p_holm of at most 5 %; and verdict, a sentence.
+    """
+    given = list(rows)
+    together: dict[str, list[int]] = {}
+    for at, row in enumerate(given):
+        together.setdefault(row["set"], []).append(at)
+    p_holm = {
+        at: p
+        for members in together.values()
+        for at, p in zip(members, significance.holm([given[at]["p"] for at in members]), strict=True)
+    }
+    return [_judged(row, round(p_holm[at], 6)) for at, row in enumerate(given)]
+
+
+def _judged(row: Mapping[str, Any], p_holm: float) -> dict[str, Any]:
+    decisive = (row["low"] > 0 or row["high"] < 0) and p_holm <= 1 - LEVEL
+    better = row["a"] if row["difference"] > 0 else row["b"]
+    verdict = (
+        f"{better} is better with n = {row['n']}"
+        if decisive
+        else f"not decisive with n = {row['n']}: a true difference below {row['detectable']:.3f} mostly stays unseen"
+    )
+    return {**row, "p_holm": p_holm, "decisive": decisive, "verdict": verdict}
 
 
 def _rounded(estimate: Any) -> dict[str, Any]:

@@ -29,13 +29,14 @@ Source: Efron and Tibshirani 1993, chapter 12 (bootstrap-t); Cameron, Gelbach an
 Pearson 1934 (the bound for a share never seen).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragline.errors import ConfigError, DataError
+from ragline.evaluation import power
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +71,8 @@ class Paired:
     ties: int
     p: float
     """Two-sided, of the sign-flip test."""
+    detectable: float
+    """Smallest true difference that such a set of questions shows in four of five cases, see `power.detectable`."""
 
 
 def interval(
@@ -137,6 +140,7 @@ def paired(
     questions = sorted(first)
     differences = [first[question] - second[question] for question in questions]
     sums, sizes = _by_cluster(differences, [clusters[question] for question in questions])
+    error = _standard_error(sums - float(sums.sum() / sizes.sum()) * sizes, sizes)
     rng = np.random.default_rng(seed)
     difference, low, high = _estimate(sums, sizes, (-1.0, 1.0), resamples, rng, level)
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
@@ -150,7 +154,29 @@ def paired(
         losses=losses,
         ties=len(questions) - wins - losses,
         p=_sign_flip(sums, resamples, rng),
+        detectable=power.detectable(error, len(sums), level),
     )
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values corrected for being several, in the order given: at 5 %, the chance of any false alarm stays below 5 %.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none falls below its predecessor or exceeds 1.
+    Holds however the comparisons hang together, as metrics of the same answers do.
+
+    Raises:
+        DataError: a value outside [0, 1], NaN among them.
+
+    Source: Holm 1979.
+    """
+    if odd := [value for value in values if not 0 <= value <= 1]:
+        raise DataError(f"comparisons: expected p within [0, 1], got {odd[0]}; compare the systems again")
+    corrected = [0.0] * len(values)
+    least = 0.0
+    for place, at in enumerate(sorted(range(len(values)), key=lambda at: (values[at], at))):
+        least = max(least, min(1.0, (len(values) - place) * values[at]))
+        corrected[at] = least
+    return corrected
 
 
 def _estimate(
@@ -162,10 +188,10 @@ def _estimate(
     mean = float(sums.sum() / sizes.sum())
     if n_clusters == 1:
         return mean, least, most
-    unseen = 1 - tail ** (1 / n_clusters)
+    unseen = power.unseen_share(n_clusters, level)
     low, high = mean - (mean - least) * unseen, mean + (most - mean) * unseen
     residuals = sums - mean * sizes
-    error = float(np.sqrt(n_clusters / (n_clusters - 1) * (residuals @ residuals)) / sizes.sum())
+    error = _standard_error(residuals, sizes)
     t = _studentized(residuals, sizes, error, resamples, rng)
     if t.size:
         t_low, t_high = np.quantile(t, [tail, 1 - tail])
@@ -173,20 +199,26 @@ def _estimate(
     return mean, max(least, float(low)), min(most, float(high))
 
 
+def _standard_error(residuals: Floats, sizes: Floats) -> float:
+    """Standard error of a mean over clusters, from what each holds above it (n_clusters,); 1 for a single cluster."""
+    n_clusters = len(sizes)
+    if n_clusters == 1:
+        return 1.0
+    return float(np.sqrt(n_clusters / (n_clusters - 1) * np.square(residuals).sum()) / sizes.sum())
+
+
 def _studentized(residuals: Floats, sizes: Floats, error: float, resamples: int, rng: np.random.Generator) -> Floats:
     """Each resample's error of the mean by its own standard error; at most (resamples,).
 
-    A resample's variance about its own mean follows from five sums over clusters, so one product of the counts
-    (block, n_clusters) with the moments (n_clusters, 5) serves a whole block.
+    A resample's variance about its own mean follows from five sums over the clusters that were drawn.
     """
     n_clusters = len(sizes)
-    moments = np.stack([residuals, sizes, residuals**2, residuals * sizes, sizes**2], axis=1)
+    moments = (residuals, sizes, residuals**2, residuals * sizes, sizes**2)  # each (n_clusters,)
 
     def draw(rows: int) -> Floats:
-        drawn = rng.integers(0, n_clusters, size=(rows, n_clusters))
-        drawn += n_clusters * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * n_clusters).reshape(rows, n_clusters)
-        r, n, rr, rn, nn = (counts @ moments).T  # each (rows,)
+        drawn = rng.integers(0, n_clusters, size=(rows, n_clusters), dtype=np.int32)
+        # Looked up and summed: a third of the time of counting the draws and multiplying, and no BLAS to differ.
+        r, n, rr, rn, nn = (moment[drawn].sum(axis=1) for moment in moments)  # each (rows,)
         shift = r / n
         variance = np.maximum(rr - 2 * shift * rn + shift**2 * nn, 0) * n_clusters / (n_clusters - 1)
         errors = np.sqrt(variance) / n

@@ -12,10 +12,11 @@ Shi et al., REPLUG: Retrieval-Augmented Black-Box Language Models, NAACL 2024, s
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,7 @@ from ragline.generation.fid import FusionInDecoder, Reader
 
 Signal = Literal["attention", "likelihood"]
 Scores = npt.NDArray[np.float64]
+S = TypeVar("S")
 
 PROMPTS = {
     "seq2seq": "question: {question} context: {passage}",
@@ -123,6 +125,21 @@ def token_log_likelihoods(logits: Tensor, tokens: Tensor) -> Tensor:
     return torch.log_softmax(logits.double(), dim=-1).gather(2, tokens[:, :, None])[:, :, 0]
 
 
+def _in_one_order(
+    score: Callable[[S, str, Sequence[str], str], Scores],
+) -> Callable[[S, str, Sequence[str], str], Scores]:
+    """Passages are read in the order of their texts: the order in which they are given changes no bit."""
+
+    @wraps(score)
+    def scores(scorer: S, question: str, passages: Sequence[str], answer: str) -> Scores:
+        order = sorted(range(len(passages)), key=lambda place: passages[place])
+        found = np.empty(len(passages))
+        found[order] = score(scorer, question, [passages[place] for place in order], answer)
+        return found
+
+    return scores
+
+
 # --- the small reader of this project ------------------------------------------------------------------------------
 
 
@@ -137,12 +154,10 @@ class ReaderAttention:
     fingerprint: str
     together: bool = True
 
+    @_in_one_order
+    @torch.inference_mode()
     def scores(self, question: str, passages: Sequence[str], answer: str) -> Scores:
         """As `Scorer.scores`."""
-        return _in_one_order(self._scores, question, passages, answer)
-
-    @torch.inference_mode()
-    def _scores(self, question: str, passages: Sequence[str], answer: str) -> Scores:
         model, tokenizer = self.reader.model, self.reader.tokenizer
         model.eval()
         device = next(model.parameters()).device
@@ -210,12 +225,10 @@ class Seq2SeqAttention:
     fingerprint: str
     together: bool = True
 
+    @_in_one_order
+    @torch.inference_mode()
     def scores(self, question: str, passages: Sequence[str], answer: str) -> Scores:
         """As `Scorer.scores`."""
-        return _in_one_order(self._scores, question, passages, answer)
-
-    @torch.inference_mode()
-    def _scores(self, question: str, passages: Sequence[str], answer: str) -> Scores:
         model: Any = self.model
         model.eval()
         tokens = _answer_tokens(self.tokenizer, answer, self.limits.max_answer_tokens).to(model.device)
@@ -342,14 +355,6 @@ def _batches(rows: Sequence[Tensor], size: int) -> Iterator[tuple[list[int], Ten
             ids = torch.stack([nn.functional.pad(rows[n], (0, length - len(rows[n]))) for n in filled])
             lengths = torch.tensor([len(rows[n]) for n in filled])
             yield chosen, ids, (torch.arange(length) < lengths[:, None]).long()
-
-
-def _in_one_order(score: Any, question: str, passages: Sequence[str], answer: str) -> Scores:
-    """Scores of passages read in the order of their texts: the order in which they are given changes no bit."""
-    order = sorted(range(len(passages)), key=lambda place: passages[place])
-    found = np.empty(len(passages))
-    found[order] = score(question, [passages[place] for place in order], answer)
-    return found
 
 
 # --- loading -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import openai
 
@@ -19,7 +19,6 @@ from ragline.io import digest
 from ragline.llm.ledger import Ledger, Reply
 
 POLL_S = 0.2
-NOT_YET = "not asked yet"
 FORM = "1"
 """Raised when the same prompt would be sent in another form."""
 
@@ -91,6 +90,49 @@ class OutOfBudget(Exception):
     """The next call could cost more than is left."""
 
 
+@dataclass
+class Purse:
+    """What a run may spend, and has; one for all who spend of the same budget."""
+
+    budget_usd: float
+    spent_usd: float = 0.0
+    reserved_usd: float = 0.0
+    """The most that calls in flight could cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to ask; never written down anywhere."""
+
+    base_url: str | None
+    api_key: str | None = field(repr=False)
+
+
+class Asks(Protocol):
+    """Whoever has answers."""
+
+    async def ask(self, prompt: Prompt) -> Reply:
+        """The answer to a prompt; raises Unanswered where there is none."""
+        ...
+
+
+def endpoint(*prefixes: str, environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """The first of the prefixes of which PREFIX_BASE_URL or PREFIX_API_KEY is set.
+
+    Raises:
+        ConfigError: none is.
+    """
+    for prefix in prefixes:
+        base_url, api_key = environment.get(f"{prefix}_BASE_URL"), environment.get(f"{prefix}_API_KEY")
+        if base_url or api_key:
+            return Endpoint(base_url or None, api_key or None)
+    last = prefixes[-1]
+    raise ConfigError(
+        f"endpoint: expected {last}_BASE_URL (and {last}_API_KEY where the endpoint wants one) in the environment, got "
+        "neither; set them, or use `generate_qa.method: rules` without filters that ask a model"
+    )
+
+
 def machine(environment: Mapping[str, str] = os.environ) -> Machine:
     """RAGLINE_LLM_CONCURRENCY (8), RAGLINE_LLM_TIMEOUT_S (120) and RAGLINE_LLM_RETRIES (6).
 
@@ -113,6 +155,11 @@ def key(prompt: Prompt, how: Decoding) -> str:
     return digest(FORM, *decoding, prompt.schema, str(prompt.attempt), *said)
 
 
+def form(prompt: Prompt) -> str:
+    """What kind of answer is asked for."""
+    return digest(prompt.schema)[:12] if prompt.schema else ""
+
+
 @dataclass
 class Caller:
     """Asks, pays, remembers.
@@ -123,27 +170,24 @@ class Caller:
     ledger: Ledger
     how: Decoding
     prices: Prices
-    budget_usd: float
+    purse: Purse
     at_most: Machine
     count_tokens: Callable[[str], int]
-    beside: "Caller | None" = None
-    """Another who spends of the same budget, at another time."""
-    spent_usd: float = 0.0
+    environment: tuple[str, ...] = ("OPENAI",)
+    """Prefixes of the variables that say where the endpoint is, see `endpoint`."""
     paid: int = 0
     """Calls that were paid for."""
     cached: int = 0
     """Calls that the ledger answered."""
-    _reserved: float = 0.0
+    spent_usd: float = 0.0
+    """By this caller; the purse knows of all."""
     _running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
 
     async def __aenter__(self) -> "Caller":
-        if not os.environ.get("OPENAI_API_KEY") and not os.environ.get("OPENAI_BASE_URL"):
-            raise ConfigError(
-                "endpoint: expected OPENAI_BASE_URL (and OPENAI_API_KEY where the endpoint wants one) in the "
-                "environment, got neither; set them, or use `generate_qa.method: rules`"
-            )
+        where = endpoint(*self.environment)
         self._client = openai.AsyncOpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            base_url=where.base_url,
+            api_key=where.api_key or "none",
             timeout=self.at_most.timeout_s,
             max_retries=self.at_most.retries,
         )
@@ -182,25 +226,35 @@ class Caller:
                 await asyncio.sleep(POLL_S)
             expected = sum(self.count_tokens(message.content) for message in prompt.messages)
             most = self.prices.of(expected * max(self._ratio, 1.0) * 1.2 + 20, self.how.max_answer_tokens)
-            spent = self.spent_usd + (self.beside.spent_usd if self.beside else 0.0)
-            if spent + self._reserved + most > self.budget_usd:
+            try:
+                await self._reserve(most)
+            except OutOfBudget:
                 self.ledger.release(name)
-                raise OutOfBudget
-            self._reserved += most
+                raise
             started = time.monotonic()
             try:
-                reply = await self._send(prompt)
+                reply = await self._send(prompt, expected)
             except BaseException:
                 self.ledger.release(name)
                 raise
             finally:
-                self._reserved -= most
-            self.ledger.put(name, self.how.model, reply, expected, time.monotonic() - started)
-            self.paid += 1
-            self.spent_usd += self.prices.of(reply.prompt_tokens, reply.answer_tokens)
+                self.purse.reserved_usd -= most
+            self.ledger.put(name, self.how.model, reply, expected, time.monotonic() - started, form(prompt))
+            usd = self.prices.of(reply.prompt_tokens, reply.answer_tokens)
+            self.paid, self.spent_usd = self.paid + 1, self.spent_usd + usd
+            self.purse.spent_usd += usd
             return reply
 
-    async def _send(self, prompt: Prompt) -> Reply:
+    async def _reserve(self, usd: float) -> None:
+        """Set money aside, waiting for calls in flight where they may cost less than was set aside for them."""
+        purse = self.purse
+        while purse.spent_usd + purse.reserved_usd + usd > purse.budget_usd:
+            if not purse.reserved_usd > 0 or purse.spent_usd + usd > purse.budget_usd:
+                raise OutOfBudget(usd)
+            await asyncio.sleep(POLL_S / 10)
+        purse.reserved_usd += usd
+
+    async def _send(self, prompt: Prompt, expected_tokens: int) -> Reply:
         options: dict[str, Any] = {}
         if prompt.schema and self.how.structured == "json_schema":
             schema = {"name": "answer", "strict": True, "schema": json.loads(prompt.schema)}
@@ -239,22 +293,22 @@ class Caller:
             raise Unanswered("an answer in another form than OpenAI's", permanent=False)
         message, usage = choices[0].message, found.usage
         refusal = getattr(message, "refusal", None)
+        answer = refusal or message.content or ""
         return Reply(
-            answer=refusal or message.content or "",
+            answer=answer,
             finish="refusal" if refusal else str(choices[0].finish_reason or "stop"),
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            answer_tokens=usage.completion_tokens if usage else 0,
+            # an endpoint that does not count is counted for, so that the budget holds
+            prompt_tokens=usage.prompt_tokens if usage else round(expected_tokens * self._ratio),
+            answer_tokens=usage.completion_tokens if usage else self.count_tokens(answer),
         )
 
 
-class Remembered(Caller):
+@dataclass(frozen=True, slots=True)
+class Remembered:
     """Answers from the ledger alone, and asks nobody: what a run would start from."""
 
-    async def __aenter__(self) -> "Remembered":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing was opened."""
+    ledger: Ledger
+    how: Decoding
 
     async def ask(self, prompt: Prompt) -> Reply:
         """The answer that was paid for.
@@ -263,6 +317,5 @@ class Remembered(Caller):
             Unanswered: there is none.
         """
         if found := self.ledger.get(key(prompt, self.how)):
-            self.cached += 1
             return found
-        raise Unanswered(NOT_YET, permanent=True)
+        raise Unanswered("not asked yet", permanent=True)

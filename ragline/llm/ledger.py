@@ -8,7 +8,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, finish TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL, expected_prompt_tokens INTEGER NOT NULL,
-    seconds REAL NOT NULL
+    seconds REAL NOT NULL, form TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL
@@ -52,6 +52,8 @@ class History:
     """Mean of a call."""
     seconds: float
     """Mean of a call, retries included."""
+    by_form: Mapping[str, float]
+    """Answer tokens of a call by what kind of answer was asked for."""
 
 
 class Ledger:
@@ -69,6 +71,8 @@ class Ledger:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")  # a paid answer survives a power cut, too
             self._connection.executescript(_SCHEMA)
+            if "form" not in {row[1] for row in self._connection.execute("PRAGMA table_info(calls)")}:
+                self._connection.execute("ALTER TABLE calls ADD COLUMN form TEXT NOT NULL DEFAULT ''")
         except sqlite3.DatabaseError as error:
             raise DataError(
                 f"{path}: not a ledger of calls: {error}; move it away: what it holds would be paid for again"
@@ -106,11 +110,17 @@ class Ledger:
         with self._transaction():
             self._connection.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self.owner))
 
-    def put(self, key: str, model: str, reply: Reply, expected_prompt_tokens: int, seconds: float) -> None:
-        """Keep a paid answer and end the claim, both or neither."""
+    def put(
+        self, key: str, model: str, reply: Reply, expected_prompt_tokens: int, seconds: float, form: str = ""
+    ) -> None:
+        """Keep a paid answer and end the claim, both or neither.
+
+        Args:
+            form: what kind of answer was asked for; `history` tells them apart.
+        """
         with self._transaction():
             self._connection.execute(
-                "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     key,
                     model,
@@ -120,6 +130,7 @@ class Ledger:
                     reply.answer_tokens,
                     expected_prompt_tokens,
                     seconds,
+                    form,
                 ),
             )
             self._connection.execute("DELETE FROM claims WHERE key = ?", (key,))
@@ -132,7 +143,15 @@ class Ledger:
             "FROM calls WHERE model = ? AND prompt_tokens > 0",
             (model,),
         ).fetchone()
-        return History(calls, theirs / max(ours, 1), answers / calls, seconds / calls) if calls else None
+        if not calls:
+            return None
+        by_form = dict(
+            self._connection.execute(
+                "SELECT form, avg(answer_tokens) FROM calls WHERE model = ? AND prompt_tokens > 0 GROUP BY form",
+                (model,),
+            )
+        )
+        return History(calls, theirs / max(ours, 1), answers / calls, seconds / calls, by_form)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

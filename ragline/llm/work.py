@@ -8,7 +8,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ragline.errors import ServiceError
-from ragline.llm.calls import Caller, OutOfBudget, Prompt, Unanswered
+from ragline.llm.calls import Asks, Caller, Decoding, OutOfBudget, Prompt, Unanswered, key
+from ragline.llm.ledger import Ledger
 from ragline.progress import log
 
 Item = TypeVar("Item")
@@ -44,7 +45,8 @@ def through(
     """Do something with every item, as many at once as the caller allows.
 
     Args:
-        max_failed: share of items that may be left because the endpoint did not answer.
+        max_failed: share of items that may be left because the endpoint did not answer. However high, no more than
+            half of the items may be left without a usable result, whatever the reason.
         settings: section of params.yaml that holds `max_failed` and `budget_usd`, for messages.
         what: what is being made, for messages.
 
@@ -70,13 +72,13 @@ async def _through(
 
     async def work() -> None:
         for number, item in waiting:
-            if state.out_of_budget or state.gone(failed):
+            if state.out_of_budget is not None or state.gone(failed):
                 return
             try:
                 results[number] = await do(item)
                 state.in_a_row = 0
-            except OutOfBudget:
-                state.out_of_budget = True
+            except OutOfBudget as error:
+                state.out_of_budget = error.args[0]
                 return
             except Unanswered as error:
                 if error.permanent:
@@ -89,16 +91,23 @@ async def _through(
     async with caller:
         await _all([asyncio.ensure_future(work()) for _ in range(caller.at_most.concurrency)])
     kept = "what was paid for is kept"
-    if state.out_of_budget:
+    if state.out_of_budget is not None:
         raise ServiceError(
-            f"{settings}.budget_usd: the next call could cost more than is left of ${caller.budget_usd:g} "
-            f"(${caller.spent_usd:.4f} spent, {len(results)} of {len(items)} items done; {what}); {kept}: run again to "
-            "go on, or raise the budget"
+            f"{settings}.budget_usd: the next call could cost ${state.out_of_budget:.4f}, more than is left of "
+            f"${caller.purse.budget_usd:g} (${caller.purse.spent_usd:.4f} spent, {len(results)} of {len(items)} items "
+            f"done; {what}); {kept}: run again to go on, or raise the budget"
         )
     if len(failed) > max_failed * len(items) or len(results) + len(failed) < len(items):
         raise ServiceError(
             f"endpoint: {len(failed)} items of {len(items)} got no answer, {len(results)} did (last: "
             f"{[*failed.values()][-1].detail}; {what}); {kept}: run again to go on, or raise {settings}.max_failed"
+        )
+    useless = [one for one in results.values() if isinstance(one, Failed)] + [*failed.values()]
+    if len(useless) * 2 > len(items):
+        raise ServiceError(
+            f"endpoint: {len(useless)} items of {len(items)} ended without a usable result (last: "
+            f"{useless[-1].reason}: {useless[-1].detail:.200}; {what}); is it the right model, and does it know "
+            f"`structured`? See {settings}"
         )
     log.info(
         "%s: %d items: %d calls paid, $%.4f; %d answered by the ledger",
@@ -124,7 +133,8 @@ class _State:
     items: int
     caller: Caller
     what: str
-    out_of_budget: bool = False
+    out_of_budget: float | None = None
+    """Dollars that the call could have cost which was not made."""
     in_a_row: int = 0
     last: int = 0
 
@@ -136,17 +146,27 @@ class _State:
         """A line at every twentieth of the way."""
         if done * 20 // self.items > self.last:
             self.last = done * 20 // self.items
-            log.info("%s: %d of %d items, $%.4f spent", self.what, done, self.items, self.caller.spent_usd)
+            log.info("%s: %d of %d items, $%.4f spent", self.what, done, self.items, self.caller.purse.spent_usd)
 
 
-async def well_formed(caller: Caller, prompt: Prompt, form: type[T], attempts: int) -> T | Failed:
-    """A well-formed answer, or why there is none; a malformed one is asked for again, as another call."""
+def _anything(_: object) -> bool:
+    return True
+
+
+async def well_formed(
+    caller: Asks, prompt: Prompt, form: type[T], attempts: int, right: Callable[[T], bool] = _anything
+) -> T | Failed:
+    """A well-formed answer, or why there is none; a malformed one is asked for again, as another call.
+
+    Args:
+        right: what else has to hold of an answer.
+    """
     said = ""
     for attempt in range(attempts):
         reply = await caller.ask(replace(prompt, attempt=attempt))
         if reply.finish in ("refusal", "content_filter"):
             return Failed("refused by the model", reply.answer[:200])
-        if (found := parsed(reply.answer, form)) is not None:
+        if (found := parsed(reply.answer, form)) is not None and right(found):
             return found
         said = f"{reply.finish}: {reply.answer[:200]}"
     return Failed("malformed answer", said)
@@ -159,3 +179,14 @@ def parsed(answer: str, form: type[T]) -> T | None:
         return form.model_validate_json(answer[start : end + 1])
     except ValidationError:
         return None
+
+
+def still_to_ask(prompt: Prompt, form: type[Form], attempts: int, how: Decoding, ledger: Ledger) -> Prompt | None:
+    """The call that `well_formed` would have to pay for first; None where the ledger has all it needs."""
+    for attempt in range(attempts):
+        again = replace(prompt, attempt=attempt)
+        if (reply := ledger.get(key(again, how))) is None:
+            return again
+        if reply.finish in ("refusal", "content_filter") or parsed(reply.answer, form) is not None:
+            return None
+    return None

@@ -2,7 +2,7 @@
 
 import re
 
-from ragline.questions.filter_support import f1, identifiers, negated, normal, numbers, stems, support
+from ragline.questions.filter_support import f1, identifiers, is_polar, negated, normal, numbers, stems, support
 from ragline.questions.filter_verdict import NOT_ASKED, UNREACHED, Context, Verdict, needed
 from ragline.types import QAExample
 
@@ -146,10 +146,12 @@ def unanswerable_judged(example: QAExample, context: Context) -> Verdict:
 def guessable(example: QAExample, context: Context) -> Verdict:
     """A model that has not seen the passage does not know the answer; the score is 1 less its overlap with it.
 
+    What asks for yes or no, or for a choice, is guessed by tossing a coin, and passes.
+
     Raises:
         ConfigError: the context has no `answer_closed_book`.
     """
-    if not example.answerable:
+    if not example.answerable or is_polar(example.question):
         return NOT_ASKED
     guess = needed(context.answer_closed_book, "answer_closed_book", "guessable")([example])[0]
     if guess is None:
@@ -167,7 +169,8 @@ def critic(example: QAExample, context: Context) -> Verdict:
     """
     if not example.answerable:
         return NOT_ASKED
-    score = needed(context.critic, "critic", "critic")([example])[0]
-    if score is None:
+    told = needed(context.critic, "critic", "critic")([example])[0]
+    if told is None:
         return UNREACHED
-    return Verdict(score >= context.thresholds.min_critic_score, score, "the critic's score")
+    score, why = told
+    return Verdict(score >= context.thresholds.min_critic_score, score, f"the critic says {why}")

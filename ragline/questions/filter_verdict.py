@@ -15,8 +15,8 @@ ClosedBook = Callable[[Sequence[QAExample]], list[str | None]]
 """Questions → what a model answers to each without any passage; empty for no idea, None where it was not reached."""
 Judge = Callable[[Sequence[QAExample]], list[frozenset[str] | None]]
 """Questions → ids of the passages, of those that a retriever finds, that answer each; None as above."""
-Critic = Callable[[Sequence[QAExample]], list[float | None]]
-"""Questions with their answers → how good each pair is, in [0, 1]; None as above."""
+Critic = Callable[[Sequence[QAExample]], list[tuple[float, str] | None]]
+"""Questions with their answers → how good each pair is, in [0, 1], and why; None as above."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from ragline.questions.filter_retrieval import (
     unanswerable_verified,
 )
 from ragline.questions.filter_schema import schema
-from ragline.questions.filter_support import answer_in_question, grounding
-from ragline.questions.filter_verdict import Context, Filter, needed
+from ragline.questions.filter_support import answer_in_question, grounding, is_polar
+from ragline.questions.filter_verdict import UNREACHED, Context, Filter, needed
 from ragline.types import Drop, QAExample
 
 FILTERS: Mapping[str, Filter] = MappingProxyType(
@@ -62,8 +62,8 @@ def run_filters(
         switched_on: names of `FILTERS`, in any order.
 
     Returns:
-        The questions kept, in their order, and one Drop for each of the others: its `reason` is the filter's name, its
-        `detail` begins with `score=`.
+        The questions kept, in their order, and one Drop for each of the others: its `reason` is the filter's name,
+        with `: not checked` behind it where a model could not be asked.
 
     Raises:
         ConfigError: an unknown name, or a filter without the callable that it needs.
@@ -82,8 +82,9 @@ def run_filters(
             for example in kept:
                 verdict = judged(example, prepared)
                 if not verdict.kept:
-                    detail = f"score={verdict.score:.2f}; {verdict.detail}; {example.question}"
-                    drops.append(Drop("generate_qa", example.question_id, name, detail))
+                    reason = f"{name}: not checked" if verdict is UNREACHED else name
+                    detail = f"{verdict.detail}; {example.question}"
+                    drops.append(Drop("generate_qa", example.question_id, reason, detail, verdict.score))
                     continue
                 passed.append(example)
                 if name == "near_duplicate":
@@ -106,7 +107,9 @@ def counts_by_filter(n_examples: int, drops: Iterable[Drop], switched_on: Sequen
 
 def applies(name: str, example: QAExample) -> bool:
     """Whether a filter that looks beyond the item has anything to ask about it."""
-    return example.answerable == (name not in ("unanswerable_verified", "unanswerable_judged"))
+    if name in ("unanswerable_verified", "unanswerable_judged"):
+        return not example.answerable
+    return example.answerable and not (name == "guessable" and is_polar(example.question))
 
 
 def _prepare(name: str, examples: Sequence[QAExample], context: Context) -> Context:

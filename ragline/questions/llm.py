@@ -4,18 +4,19 @@ Each item takes two calls, one that asks and one that answers; who answers sees 
 would, so that a question which the passages do not answer shows.
 """
 
+import asyncio
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TypeVar
 
 from ragline.errors import ConfigError
 from ragline.io import digest
 from ragline.llm import work
-from ragline.llm.calls import Caller, Message, Prompt, key
-from ragline.llm.ledger import Ledger
+from ragline.llm.calls import Asks, Caller, Message, Prompt, Remembered, Unanswered, form, key
 from ragline.llm.work import Failed, Form
 from ragline.questions.plan import Item
 from ragline.types import Document, Drop, QAExample, Span, Split
@@ -160,7 +161,7 @@ class _Writer:
     prompts: Prompts
     examples: Sequence[str]
     attempts: int
-    caller: Caller
+    caller: Asks
     split_of: Mapping[str, Split]
 
     async def write(self, item: Item) -> QAExample | Drop | Failed:
@@ -259,61 +260,88 @@ def filled(template: str, places: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda found: places.get(found.group(), found.group()), template)
 
 
+def written(
+    items: Sequence[Item],
+    documents: Sequence[Document],
+    prompts: Prompts,
+    examples: Sequence[str],
+    attempts: int,
+    caller: Caller,
+) -> tuple[list[QAExample], list[Item]]:
+    """What `generate` would make of the ledger alone, and the items that it does not settle."""
+    known = Remembered(caller.ledger, caller.how)
+    writer = _Writer(prompts, examples, attempts, known, {d.doc_id: d.split for d in documents})
+    found: list[QAExample | Drop] = []
+    waiting: list[Item] = []
+
+    async def look() -> None:
+        for item in items:
+            try:
+                one = await writer.write(item)
+            except Unanswered:
+                waiting.append(item)
+            else:
+                found.append(Drop("generate_qa", item.name, one.reason) if isinstance(one, Failed) else one)
+
+    asyncio.run(look())
+    return _unique(iter(found))[0], waiting
+
+
 def estimate(
-    items: Sequence[Item], prompts: Prompts, examples: Sequence[str], caller: Caller, ledger: Ledger
+    items: Sequence[Item], prompts: Prompts, examples: Sequence[str], attempts: int, caller: Caller
 ) -> Estimate:
     """What `generate` would still pay for, without a call.
 
     Prompt and answer tokens are scaled by what the endpoint has counted so far; answers to questions that are not
     written yet are taken as the mean.
     """
-    calls = cached = expected = 0
+    cached, to_pay = 0, list[Prompt]()
     for item in items:
         first = question_prompt(prompts, item, examples)
         second = answer_prompt(prompts, item, "word " * QUESTION_WORDS, ())
-        if found := ledger.get(key(first, caller.how)):
-            cached += 1
-            asked = work.parsed(found.answer, _Question)
-            if asked is None:
-                continue
-            second = answer_prompt(
-                prompts,
-                item,
-                " ".join(asked.question.split()),
-                tuple(" ".join(turn.split()) for turn in asked.chat_history),
-            )
-            if ledger.get(key(second, caller.how)):
-                cached += 1
-                continue
+        if again := work.still_to_ask(first, _Question, attempts, caller.how, caller.ledger):
+            to_pay += [again, second]
+            continue
+        cached += 1
+        asked = _asked(first, attempts, caller)
+        if asked is None:
+            continue
+        second = answer_prompt(prompts, item, *asked)
+        if again := work.still_to_ask(second, _Answer, attempts, caller.how, caller.ledger):
+            to_pay.append(again)
         else:
-            calls += 1
-            expected += sum(caller.count_tokens(m.content) for m in first.messages)
-        calls += 1
-        expected += sum(caller.count_tokens(m.content) for m in second.messages)
-    return foreseen(len(items), calls, cached, expected, ANSWER_TOKENS, caller, ledger)
+            cached += 1
+    return foreseen(len(items), cached, to_pay, ANSWER_TOKENS, caller)
 
 
-def foreseen(
-    items: int, calls: int, cached: int, expected_tokens: int, answer_tokens: float, caller: Caller, ledger: Ledger
-) -> Estimate:
+def _asked(prompt: Prompt, attempts: int, caller: Caller) -> tuple[str, tuple[str, ...]] | None:
+    """The question in the ledger, with its conversation; None where no well-formed one came."""
+    for attempt in range(attempts):
+        reply = caller.ledger.get(key(replace(prompt, attempt=attempt), caller.how))
+        if reply and (found := work.parsed(reply.answer, _Question)):
+            return " ".join(found.question.split()), tuple(" ".join(turn.split()) for turn in found.chat_history)
+    return None
+
+
+def foreseen(items: int, cached: int, to_pay: Sequence[Prompt], answer_tokens: float, caller: Caller) -> Estimate:
     """Tokens, money and time of calls, by what the model's calls so far have come to.
 
     Args:
-        expected_tokens: of all prompts, as we count.
         answer_tokens: expected of a call where there is no history.
     """
-    history = ledger.history(caller.how.model)
-    ratio, mean, pace = (
-        (history.prompt_ratio, history.answer_tokens, history.seconds) if history else (1.0, answer_tokens, SECONDS)
-    )
-    prompt, answer = expected_tokens * ratio, calls * mean
+    history = caller.ledger.history(caller.how.model)
+    ratio, pace = (history.prompt_ratio, history.seconds) if history else (1.0, SECONDS)
+    means = history.by_form if history else {}
+    expected = sum(caller.count_tokens(message.content) for prompt in to_pay for message in prompt.messages)
+    prompt = expected * ratio
+    answer = math.fsum(means.get(form(one), answer_tokens) for one in to_pay)
     return Estimate(
         items=items,
-        calls=calls,
+        calls=len(to_pay),
         cached=cached,
         prompt_tokens=round(prompt),
         answer_tokens=round(answer),
         usd=caller.prices.of(prompt, answer),
-        seconds=calls * pace / caller.at_most.concurrency,
+        seconds=len(to_pay) * pace / caller.at_most.concurrency,
         history=history.calls if history else 0,
     )

@@ -10,8 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ragline.llm import work
-from ragline.llm.calls import Caller, Message, Prompt, key
-from ragline.llm.ledger import Ledger
+from ragline.llm.calls import Caller, Message, Prompt
 from ragline.llm.work import Failed, Form
 from ragline.questions.llm import Estimate, filled, foreseen, numbered, object_schema, packaged_prompt, turns
 from ragline.types import QAExample
@@ -63,45 +62,53 @@ class Model:
             ServiceError: the endpoint fails too often, or the budget is spent.
         """
 
-        async def ask(example: QAExample) -> str:
+        async def ask(example: QAExample) -> str | Failed:
             found = await self._ask(closed_book_prompt(example), _Guess)
-            return "" if isinstance(found, Failed) else found.answer
+            if isinstance(found, Failed):
+                return "" if found.reason == "refused by the model" else found
+            return found.answer
 
-        found = self._through(examples, ask, "closed-book answers")
-        return [None if isinstance(one, Failed) and one.reason == "endpoint failed" else _text(one) for one in found]
+        return [_or_none(one) for one in self._through(examples, ask, "closed-book answers")]
 
-    def criticise(self, pairs: Sequence[tuple[QAExample, str]]) -> list[float | None]:
+    def criticise(self, pairs: Sequence[tuple[QAExample, str]]) -> list[tuple[float, str] | None]:
         """Questions with all that their gold label points at; the lowest of three marks, as a share of the way up.
 
         Raises:
             ServiceError: as above.
         """
 
-        async def ask(pair: tuple[QAExample, str]) -> float | Failed:
+        async def ask(pair: tuple[QAExample, str]) -> tuple[float, str] | Failed:
             found = await self._ask(critic_prompt(*pair), _Marks)
             if isinstance(found, Failed):
                 return found
-            return (min(found.grounded, found.useful, found.standalone) - 1) / 4
+            marks = found.model_dump()
+            return (min(marks.values()) - 1) / 4, ", ".join(f"{name} {mark}" for name, mark in marks.items())
 
-        return [None if isinstance(one, Failed) else one for one in self._through(pairs, ask, "the critic")]
+        return [_or_none(one) for one in self._through(pairs, ask, "the critic")]
 
-    def judge(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[frozenset[int] | None]:
-        """Questions with passages; places of the passages that answer, from 0.
+    def judge(self, asked: Sequence[tuple[QAExample, tuple[str, ...]]]) -> list[frozenset[int] | None]:
+        """Questions with passages; places of the passages that answer, from 0. Nobody is asked about no passages.
 
         Raises:
             ServiceError: as above.
         """
 
-        async def ask(one: tuple[str, tuple[str, ...]]) -> frozenset[int] | Failed:
-            found = await self._ask(judge_prompt(*one), _Answered)
-            if isinstance(found, Failed):
-                return found
-            return frozenset(number - 1 for number in found.answered_by if 1 <= number <= len(one[1]))
+        async def ask(one: tuple[QAExample, tuple[str, ...]]) -> frozenset[int] | Failed:
+            example, passages = one
+            if not passages:
+                return frozenset()
+            inside = range(1, len(passages) + 1)
+            found = await self._ask(
+                judge_prompt(example, passages), _Answered, lambda said: all(n in inside for n in said.answered_by)
+            )
+            return found if isinstance(found, Failed) else frozenset(number - 1 for number in found.answered_by)
 
-        return [None if isinstance(one, Failed) else one for one in self._through(asked, ask, "the judge")]
+        return [_or_none(one) for one in self._through(asked, ask, "the judge")]
 
-    async def _ask(self, prompt: Prompt, form: type[work.T]) -> work.T | Failed:
-        return await work.well_formed(self.caller, prompt, form, self.attempts)
+    async def _ask(
+        self, prompt: Prompt, form: type[work.T], right: Callable[[work.T], bool] = lambda _: True
+    ) -> work.T | Failed:
+        return await work.well_formed(self.caller, prompt, form, self.attempts, right)
 
     def _through(
         self,
@@ -112,8 +119,8 @@ class Model:
         return work.through(items, do, self.caller, self.max_failed, self.settings, what)
 
 
-def _text(found: str | Failed) -> str:
-    return "" if isinstance(found, Failed) else found
+def _or_none(found: work.Result | Failed) -> work.Result | None:
+    return None if isinstance(found, Failed) else found
 
 
 def closed_book_prompt(example: QAExample) -> Prompt:
@@ -128,22 +135,32 @@ def critic_prompt(example: QAExample, gold: str) -> Prompt:
         "{{passages}}": gold,
         "{{history}}": turns(example.chat_history),
         "{{question}}": example.question,
-        "{{answer}}": example.answers[0],
+        "{{answer}}": next(iter(example.answers), ""),
     }
     return _prompt("critic", places, _MARKS)
 
 
-def judge_prompt(question: str, passages: Sequence[str]) -> Prompt:
+def judge_prompt(example: QAExample, passages: Sequence[str]) -> Prompt:
     """What a judge reads."""
-    return _prompt("judge", {"{{passages}}": numbered(passages), "{{question}}": question}, _ANSWERED)
+    places = {
+        "{{passages}}": numbered(passages),
+        "{{history}}": turns(example.chat_history),
+        "{{question}}": example.question,
+    }
+    return _prompt("judge", places, _ANSWERED)
 
 
 def _prompt(name: str, places: Mapping[str, str], schema: str) -> Prompt:
     return Prompt((Message("user", filled(packaged_prompt(name), places)),), schema)
 
 
-def estimate(prompts: Sequence[Prompt], caller: Caller, ledger: Ledger) -> Estimate:
+FORMS: Mapping[str, type[Form]] = {_GUESS: _Guess, _MARKS: _Marks, _ANSWERED: _Answered}
+
+
+def estimate(prompts: Sequence[Prompt], model: Model) -> Estimate:
     """What asking all of these would still cost; without a call."""
-    new = [prompt for prompt in prompts if ledger.get(key(prompt, caller.how)) is None]
-    expected = sum(caller.count_tokens(message.content) for prompt in new for message in prompt.messages)
-    return foreseen(len(prompts), len(new), len(prompts) - len(new), expected, ANSWER_TOKENS, caller, ledger)
+    caller = model.caller
+    asked = list(dict.fromkeys(prompts))
+    left = [work.still_to_ask(p, FORMS[p.schema], model.attempts, caller.how, caller.ledger) for p in asked]
+    to_pay = [prompt for prompt in left if prompt is not None]
+    return foreseen(len(prompts), len(asked) - len(to_pay), to_pay, ANSWER_TOKENS, caller)

@@ -23,7 +23,7 @@ class Series:
     name: str
     points: tuple[tuple[float, float], ...]
     colour: int
-    """Index of the style class, c0 to c5."""
+    """Index of the style class, c0 to c6."""
     faint: bool = False
     """Drawn thin and unlabelled, behind the others."""
 

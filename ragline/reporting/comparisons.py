@@ -10,7 +10,7 @@ SET_LABELS = {"test": "test questions", "gold": "gold set"}
 NAME_LABELS = {"bm25": "BM25"}
 UNSEEN = "-unseen"
 """Ends the name of the part of a set whose documents training never saw."""
-COLOURS = {"bm25": 0, "base": 1, "tuned": 2, "hybrid": 3, "extractive": 4, "generator": 5}
+COLOURS = {"bm25": 0, "base": 1, "tuned": 2, "hybrid": 3, "extractive": 4, "generator": 5, "reranked": 6}
 """Style class of a system or answerer: it has one colour on the whole page."""
 
 
@@ -33,16 +33,15 @@ class Pair:
     losses: int
     ties: int
     p: float | None
-
-    @property
-    def decisive(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+    decisive: bool
+    """Whether it says anything once all comparisons on these questions are counted."""
+    detectable: float
+    """A true difference below it mostly stays unseen with so many questions."""
 
     @property
     def verdict(self) -> str:
         """`tuned is better with n = 400`, or `not decisive with n = 114`."""
-        found = f"{label(self.a if self.low > 0 else self.b)} is better" if self.decisive else "not decisive"
+        found = f"{label(self.a if self.difference > 0 else self.b)} is better" if self.decisive else "not decisive"
         return f"{found} with n{NO_BREAK}={NO_BREAK}{self.n:,}"
 
     def turned(self) -> "Pair":

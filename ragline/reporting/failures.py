@@ -60,8 +60,8 @@ def best_f1(row: Prediction) -> float:
 
 
 def found(row: Prediction) -> bool:
-    """Whether the answerers saw a gold passage."""
-    return not set(row["gold_passage_ids"]).isdisjoint(row["retrieved_ids"])
+    """Whether the answerers saw a gold passage, or what is read together with one."""
+    return any(row["retrieved_gold"])
 
 
 def sort_out(predictions: Iterable[Prediction]) -> dict[str, list[Failure]]:
@@ -103,17 +103,14 @@ def passage_ids(failures: Iterable[Failure]) -> set[str]:
 def show(failure: Failure, passages: Mapping[str, Passage], systems: Sequence[str]) -> ShownFailure:
     """Join a failure with the passages it names."""
     row = failure.prediction
-    gold = set(row["gold_passage_ids"])
 
-    def shown(passage_id: str, score: str) -> ShownPassage:
+    def shown(passage_id: str, score: str, gold: bool) -> ShownPassage:
         passage = passages[passage_id]
         cited = [who for who in ("extractive", "generator") if passage_id in row[f"{who}_cited"]]
         text = clip(passage.text, PASSAGE_CHARACTERS)
-        return ShownPassage(
-            passage_id, passage.title, passage.heading, text, score, passage_id in gold, " and ".join(cited)
-        )
+        return ShownPassage(passage_id, passage.title, passage.heading, text, score, gold, " and ".join(cited))
 
-    retrieved = zip(row["retrieved_ids"], row["retrieved_scores"], strict=True)
+    retrieved = zip(row["retrieved_ids"], row["retrieved_scores"], row["retrieved_gold"], strict=True)
     return ShownFailure(
         prediction=row,
         ranks=tuple((system, str(row[f"rank_{system}"] or "not found")) for system in systems),
@@ -121,6 +118,6 @@ def show(failure: Failure, passages: Mapping[str, Passage], systems: Sequence[st
             (who, row[f"{who}_answer"], fixed(row[f"{who}_f1"]) if row["answerable"] else NONE)
             for who in ("extractive", "generator")
         ),
-        passages=tuple(shown(passage_id, fixed(score)) for passage_id, score in retrieved),
-        unseen=shown(row["gold_passage_ids"][0], "") if gold and not found(row) else None,
+        passages=tuple(shown(passage_id, fixed(score), bool(gold)) for passage_id, score, gold in retrieved),
+        unseen=shown(row["gold_passage_ids"][0], "", gold=True) if row["answerable"] and not found(row) else None,
     )

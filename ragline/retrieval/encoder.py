@@ -145,14 +145,20 @@ def check_lengths(encoder: Encoder, passages: Sequence[Passage]) -> None:
     """Make sure that the encoder reads every passage to its end; a long title before it may still cost a few words.
 
     Raises:
-        ConfigError: a passage alone is longer than what the encoder reads.
+        ConfigError: a passage, with the table header that it repeats, is longer than what the encoder reads.
     """
+    tokenizer: Any = encoder.passages.tokenizer
     limit = int(encoder.passages.max_seq_length or 0) - 2  # the marks at both ends
-    longest = max((p.tokens for p in passages), default=0)
+    contexts = {"": 0}  # few: all passages of a table have one
+    longest = 0
+    for passage in passages:
+        if passage.context not in contexts:
+            contexts[passage.context] = len(tokenizer.tokenize(passage.context))
+        longest = max(longest, passage.tokens + contexts[passage.context])
     if 0 < limit < longest:
         raise ConfigError(
             f"chunk.max_tokens: expected at most {limit}, what the encoder reads of a passage, got passages of up to "
-            f"{longest} tokens; lower it in params.yaml"
+            f"{longest} tokens, the table headers that they repeat included; lower it in params.yaml"
         )
 
 
@@ -180,7 +186,9 @@ def encode_passages(encoder: Encoder, texts: Sequence[str]) -> Vectors:
     return _unit(_in_torch(encoder.passages, texts, "document"))
 
 
-def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path, out: Path) -> Vectors:
+def encode_corpus(
+    encoder: Encoder, passages: Sequence[Passage], store: Path, out: Path, dtype: npt.DTypeLike = np.float32
+) -> Vectors:
     """Write the vectors of a corpus, row i for the i-th passage; what the store holds is not encoded again.
 
     The store can only save time: with or without it, and wherever an earlier run was interrupted, `out` gets the same
@@ -189,7 +197,8 @@ def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path, ou
 
     Args:
         store: folder of the vector store.
-        out: the `.npy` to write, (n, d) float32, rows of unit length; whole or absent.
+        out: the `.npy` to write, (n, d), rows of unit length; whole or absent.
+        dtype: float32, or float16 for a file half as large. The store keeps float32, so it serves both.
 
     Returns:
         `out`, memory-mapped.
@@ -206,7 +215,7 @@ def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path, ou
     shelf = vector_store.shelf(store, _shelf_name(encoder), encoder.dim)
     with whole_file(out) as part:
         shape = (len(passages), encoder.dim)
-        sheet = _Sheet(np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape), rows)
+        sheet = _Sheet(np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape), rows)
         for known, vectors in shelf.segments():
             sheet.place(known, vectors)
         new = int(sheet.absent.sum())
@@ -222,7 +231,7 @@ def encode_corpus(encoder: Encoder, passages: Sequence[Passage], store: Path, ou
 class _Sheet:
     """The vectors of a corpus while they come in, (n, d), and which rows are still absent, (n,)."""
 
-    def __init__(self, vectors: np.memmap[Any, np.dtype[np.float32]], rows: vector_store.Rows) -> None:
+    def __init__(self, vectors: np.memmap[Any, np.dtype[Any]], rows: vector_store.Rows) -> None:
         self.vectors = vectors
         self.rows = rows
         self.absent = np.ones(len(vectors), dtype=bool)

@@ -1,5 +1,6 @@
 """BM25 over stemmed words, by bm25s."""
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class LexicalIndex:
 
     bm25: bm25s.BM25
     language: str
+    passages: str
+    """sha256 over ids and encoded texts of the passages, in order."""
 
     @property
     def size(self) -> int:
@@ -54,7 +57,7 @@ def build(passages: Iterable[Passage], language: str = "english") -> LexicalInde
     Raises:
         ConfigError: no such language.
     """
-    counts, vocabulary, lengths = _count(passages, language)
+    counts, vocabulary, lengths, digest = _count(passages, language)
     index = bm25s.BM25(k1=K1, b=B)
     index.scores = {
         "data": _scores(counts, lengths),
@@ -65,17 +68,21 @@ def build(passages: Iterable[Passage], language: str = "english") -> LexicalInde
     index.vocab_dict = vocabulary
     index.unique_token_ids_set = set(vocabulary.values())
     index.nonoccurrence_array = None
-    return LexicalIndex(index, language)
+    return LexicalIndex(index, language, digest)
 
 
 def _count(
     passages: Iterable[Passage], language: str
-) -> tuple[sparse.csc_matrix, dict[str, int], npt.NDArray[np.int64]]:
-    """How often each passage has each term, (n_passages, n_terms) float32; the terms in order; lengths in terms."""
+) -> tuple[sparse.csc_matrix, dict[str, int], npt.NDArray[np.int64], str]:
+    """How often each passage has each term, (n_passages, n_terms) float32; the terms in order; lengths in terms;
+    digest of the passages.
+    """
     analyse = analyser(language)
     numbers: dict[str, int] = {}
     lengths, terms, times, distinct = array("q"), array("i"), array("f"), array("q")
+    state = hashlib.sha256()
     for passage in passages:
+        state.update(_mark(passage))
         found: dict[int, int] = {}
         analysed = analyse(passage.encoded_text)
         for term in analysed:
@@ -93,7 +100,11 @@ def _count(
     columns = renumber[np.frombuffer(terms, dtype=np.int32)]
     data = np.frombuffer(times, dtype=np.float32)
     by_passage = sparse.csr_matrix((data, columns, starts), shape=(len(lengths), len(ordered)))
-    return by_passage.tocsc(), vocabulary, np.array(lengths, dtype=np.int64)
+    return by_passage.tocsc(), vocabulary, np.array(lengths, dtype=np.int64), state.hexdigest()
+
+
+def _mark(passage: Passage) -> bytes:
+    return bytes.fromhex(io.digest(passage.passage_id, passage.encoded_text))
 
 
 def _scores(counts: sparse.csc_matrix, lengths: npt.NDArray[np.int64]) -> Floats:
@@ -152,7 +163,7 @@ def write(index: LexicalIndex, folder: Path) -> None:
     """Write the index as plain arrays and JSON."""
     with io.whole_folder(folder) as part:
         index.bm25.save(str(part), show_progress=False)
-        io.write_json({"language": index.language}, part / ANALYSIS)
+        io.write_json({"language": index.language, "passages": index.passages}, part / ANALYSIS)
 
 
 def read(folder: Path) -> LexicalIndex:
@@ -160,24 +171,33 @@ def read(folder: Path) -> LexicalIndex:
 
     Raises:
         MissingArtifact: names the stage that makes it.
-        ModelError: the folder does not say how its text was taken apart, or is damaged.
+        ModelError: the folder does not say how its text was taken apart or whose it is, or is damaged.
     """
     card = io.require_made(folder) / ANALYSIS
     found = io.read_json(card) if card.is_file() else None
-    if not isinstance(found, dict) or found.get("language") not in LANGUAGES:
-        raise ModelError(f"{folder}: expected {ANALYSIS} with a language, got {found}; {MEND}")
+    if not isinstance(found, dict) or found.get("language") not in LANGUAGES or not found.get("passages"):
+        raise ModelError(f"{folder}: expected {ANALYSIS} with language and passages, got {found}; {MEND}")
     try:
         bm25 = bm25s.BM25.load(str(folder), mmap=True, show_progress=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: damaged index: {' '.join(str(error).split())[:200]}; {MEND}") from error
-    return LexicalIndex(bm25, found["language"])
+    return LexicalIndex(bm25, found["language"], found["passages"])
 
 
 def check(index: LexicalIndex, passages: Sequence[Passage]) -> None:
-    """Make sure that an index has as many passages as the corpus: a row would otherwise name a wrong one.
+    """Make sure that an index is one of these passages: a row would otherwise name a wrong one.
+
+    Every text is read, so this belongs where an index and passages meet, not to each search.
 
     Raises:
-        ModelError: it has not.
+        ModelError: it is not.
     """
-    if index.size != len(passages):
-        raise ModelError(f"lexical index over other passages: expected these {len(passages)}, got {index.size}; {MEND}")
+    if index.size == len(passages):
+        state = hashlib.sha256()
+        for passage in passages:
+            state.update(_mark(passage))
+        if state.hexdigest() == index.passages:
+            return
+    raise ModelError(
+        f"lexical index over other passages: expected these {len(passages)}, got {index.size} others; {MEND}"
+    )

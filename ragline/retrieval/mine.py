@@ -1,9 +1,9 @@
 """Hard negatives: passages that look like the answer and are not."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,17 @@ Relabel = Callable[[str, Sequence[str]], Sequence[float]]
 
 GRAM_WORDS = 5
 
+TAKEN = ("question_id", "passage_id", "score", "positive_score")
+"""Columns of the table of mined negatives."""
+LEDGER: Mapping[str, type] = {
+    "question_id": str,
+    "passage_id": str,
+    "reason": str,
+    "score": float,
+    "positive_score": float,
+}
+"""Columns of the ledger of what mining left out, and why."""
+
 
 @dataclass(frozen=True)
 class Negative:
@@ -47,7 +58,7 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One line of the ledger: a passage that was looked at for a question, and what became of it."""
+    """A passage that was looked at for a question, and what became of it."""
 
     question_id: str
     passage_id: str
@@ -59,6 +70,10 @@ class Candidate:
     """Cosine of question and passage."""
     positive_score: float
     """Cosine of question and nearest gold passage."""
+
+
+Note = Callable[[Sequence[Candidate]], None]
+"""Told of a block of candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +119,7 @@ class Miner:
 
         Args:
             question_vectors: (n_questions, d) float32, row-aligned with the questions.
-            vectors: (n_passages, d) float32, row-aligned with the passages; may be memory-mapped.
+            vectors: (n_passages, d) float32 or float16, row-aligned with the passages; may be memory-mapped.
             relabel: asked about what would be taken, so at least `per_question` passages of each question.
         """
         for start in range(0, len(self.questions), question_block):
@@ -170,35 +185,28 @@ def prepare(
 
 
 def mine(
-    questions: Sequence[QAExample],
-    question_vectors: Vectors,
-    passages: Sequence[Passage],
-    vectors: Vectors,
-    bm25: lexical.LexicalIndex,
-    per_question: int,
-    margin: float,
-    depth: int = 30,
+    miner: Miner, question_vectors: Vectors, vectors: Vectors, note: Note | None = None
 ) -> tuple[list[Negative], Counter[str]]:
-    """Take the nearest passages by BM25 and by the base encoder that are safely not gold.
+    """Take the nearest passages by BM25 and by an encoder that are safely not gold, and count the others by reason.
 
-    Left out, and counted by reason: the question's own gold passages, others that overlap its span or have the same
-    text; passages that hold an answer of at least four words, word for word; passages of a near-duplicate document; and
-    those that score above `margin` times the best gold passage, which are probably unlabelled answers.
+    Left out are the question's own gold passages, others that overlap its span or have the same text; passages that
+    hold an answer of at least four words, word for word; passages of a near-duplicate document; and those that score
+    above the margin times the best gold passage, which are probably unlabelled answers.
 
     Args:
-        question_vectors: (n_questions, d) float32, row-aligned with `questions`.
-        vectors: (n_passages, d) float32, row-aligned with `passages`.
-        margin: a negative may score at most this share of its positive.
-        depth: candidates taken from each side.
+        question_vectors: (n_questions, d) float32, row-aligned with the miner's questions.
+        vectors: (n_passages, d) float32 or float16, row-aligned with its passages.
+        note: told of every candidate, a block at a time, in the order of the questions.
 
     Source: positive-aware mining, Moreira et al., NV-Retriever, arXiv 2407.15831, section 3.
     """
-    miner = prepare(questions, passages, bm25, Rules(per_question, margin, depth))
     mined: list[Negative] = []
     excluded: Counter[str] = Counter()
     for block in miner.candidates(question_vectors, vectors):
         mined += negatives(block)
         excluded.update(candidate.reason for candidate in block if candidate.status == "excluded")
+        if note is not None:
+            note(block)
     return mined, excluded
 
 
@@ -274,7 +282,11 @@ def _jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> fl
     return len(a & b) / len(a | b)
 
 
-def columns(rows: Sequence[Negative] | Sequence[Candidate]) -> dict[str, list[str] | list[float]]:
-    """Mined negatives, or a block of the ledger, as columns of a table; of no rows, the empty columns of negatives."""
-    kind = type(rows[0]) if rows else Negative
-    return {field.name: [getattr(row, field.name) for row in rows] for field in fields(kind)}
+def columns(rows: Sequence[Negative | Candidate], names: Iterable[str]) -> dict[str, list[Any]]:
+    """Some fields of all rows, each as a column of a table."""
+    return {name: [getattr(row, name) for row in rows] for name in names}
+
+
+def ledger(candidates: Iterable[Candidate]) -> dict[str, list[Any]]:
+    """The columns `LEDGER` of those that were excluded."""
+    return columns([candidate for candidate in candidates if candidate.status == "excluded"], LEDGER)

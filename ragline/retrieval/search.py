@@ -1,17 +1,16 @@
 """Searching the corpus: questions in, runs and hits out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from ragline.errors import DataError
+from ragline.errors import DataError, ModelError
 from ragline.io import Vectors
 from ragline.retrieval import exact, fuse, index, lexical
 from ragline.retrieval.encoder import Encoder, encode_passages, encode_questions
-from ragline.retrieval.rerank import Reranker
 from ragline.retrieval.where import Fields, Mask, Where, fields_of
 from ragline.types import Hit, Passage, QAExample, Run
 
@@ -21,6 +20,9 @@ EXACT_ROWS = 50_000
 """A filter that leaves no more passages than these is searched exactly: a graph or lists would find few of them."""
 OVERFETCH = 2
 """Times the hits that a filter should need on average."""
+
+Rerank = Callable[[Sequence[str], Sequence[Sequence[Hit]]], list[list[Hit]]]
+"""Questions and the hits of each to the same hits, best first, with scores in (0, 1): see `rerank.Reranker.rerank`."""
 
 
 def dense_run(
@@ -59,7 +61,15 @@ def filtered(ann: index.Index, asked: Vectors, k: int, allowed: Mask) -> tuple[i
 
     Returns:
         As `index.search`, at most as many columns as rows are allowed.
+
+    Raises:
+        ModelError: as `index.search`.
     """
+    lengths, dim = np.vecdot(asked, asked), ann.vectors.shape[1]
+    if asked.shape[1] != dim or not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ModelError(
+            f"search: expected question vectors of {dim} finite numbers, not all zero, got others; use another encoder"
+        )
     rows = np.flatnonzero(allowed)
     k = min(k, len(rows))
     scores = np.full((len(asked), k), -np.inf, dtype=np.float32)
@@ -88,16 +98,35 @@ def lexical_run(
     """The k best passages of every question by BM25; one that shares no word is left out.
 
     Args:
+        bm25: an index of these passages; `lexical.check` makes sure of it, once for any number of searches.
         allowed: (n_passages,): rows that may be found; all where it is not given.
-
-    Raises:
-        ModelError: the index is one of other passages.
     """
-    lexical.check(bm25, passages)
     found = lexical.search(bm25, list(questions.values()), k, allowed)
     return {
         question: {passages[row].passage_id: score for row, score in hits}
         for question, hits in zip(questions, found, strict=True)
+    }
+
+
+def reranked_run(
+    questions: Mapping[str, str], run: Run, passages: Callable[[str], Passage], rerank: Rerank, depth: int
+) -> dict[str, dict[str, float]]:
+    """A run whose first `depth` passages of each question were read again; the others follow in the order they had.
+
+    Args:
+        run: of these questions; scores at most 1, as of `fuse.fuse`.
+        passages: the passage of an id.
+
+    Returns:
+        The same passages. Those that were read have the reranker's score, in (0, 1), the others their own less 1.
+    """
+    asked = list(questions)
+    ranked = {key: list(run.get(key, {}).items()) for key in asked}
+    read = [[Hit(passages(p), score) for p, score in ranked[key][:depth]] for key in asked]
+    again = rerank([questions[key] for key in asked], read)
+    return {
+        key: {hit.passage.passage_id: hit.score for hit in hits} | {p: score - 1 for p, score in ranked[key][depth:]}
+        for key, hits in zip(asked, again, strict=True)
     }
 
 
@@ -119,19 +148,28 @@ def pool_run(
 
 @dataclass(frozen=True)
 class HybridRetriever:
-    """Dense and lexical search over one corpus, fused, and ranked again where there is a reranker."""
+    """Dense and lexical search over one corpus, fused, and ranked again where there is a reranker.
+
+    Raises:
+        ModelError: the lexical index is one of other passages.
+    """
 
     encoder: Encoder
     ann: index.Index
     bm25: lexical.LexicalIndex
     passages: Sequence[Passage]
     weight: float | None
-    """Share of the dense score, 0 to 1; None: reciprocal rank fusion, for want of dev questions."""
+    """Share of the dense score, 0 to 1; None: reciprocal rank fusion."""
     depth: int
     """Passages that each side brings before they are fused."""
-    reranker: Reranker | None = None
+    rerank: Rerank | None = None
     rerank_depth: int = 20
     """Passages of the fused list that the reranker reads."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """doc_id → source, for filters on it."""
+
+    def __post_init__(self) -> None:
+        lexical.check(self.bm25, self.passages)
 
     def retrieve(self, questions: Sequence[str], k: int, where: Where | None = None) -> list[tuple[list[Hit], float]]:
         """For each question the k best passages, best first, and the best cosine found.
@@ -140,20 +178,24 @@ class HybridRetriever:
             where: which passages may be found; the k best of these are.
 
         Raises:
-            DataError: a question is empty or longer than 2,000 characters.
+            DataError: a question is empty or longer than 2,000 characters; k is less than 1; the filter asks for
+                sources, of which none are known.
+            ModelError: an encoder or reranker gives numbers that are not finite.
         """
         for question in questions:
             check_question(question)
+        if k < 1:
+            raise DataError(f"search: expected to look for 1 passage or more, got k = {k}; raise k")
         allowed = None if where is None else self._fields.mask(where)
         asked = {str(number): question for number, question in enumerate(questions)}
-        read = k if self.reranker is None else max(k, self.rerank_depth)
+        read = k if self.rerank is None else max(k, self.rerank_depth)
         depth = max(self.depth, read)
         dense = dense_run(asked, self.encoder, self.ann, self.passages, depth, allowed)
         sparse = lexical_run(asked, self.bm25, self.passages, depth, allowed)
         fused = fuse.fuse(dense, sparse, self.weight, read)
-        hits = [[Hit(self._passage(p), score) for p, score in fused[key].items()] for key in asked]
-        if self.reranker is not None:
-            hits = [found[:k] for found in self.reranker.rerank(questions, hits)]
+        if self.rerank is not None:
+            fused = reranked_run(asked, fused, self._passage, self.rerank, self.rerank_depth)
+        hits = [[Hit(self._passage(p), score) for p, score in list(fused[key].items())[:k]] for key in asked]
         best = [max(dense[key].values(), default=0.0) for key in asked]
         return list(zip(hits, best, strict=True))
 
@@ -166,7 +208,7 @@ class HybridRetriever:
 
     @cached_property
     def _fields(self) -> Fields:
-        return fields_of(self.passages)
+        return fields_of(self.passages, self.sources)
 
 
 def check_question(question: str) -> None:

@@ -14,8 +14,8 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
-from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -125,16 +125,17 @@ def _by_question(negatives: Sequence[Negative]) -> dict[str, list[str]]:
     return mined
 
 
-class _Dev(SentenceEvaluator):
-    """Lets the trainer call our own dev score."""
+class DevScore(BaseEvaluator):
+    """Lets a trainer call our own dev score of the model that it trains."""
 
-    def __init__(self, score: Callable[[SentenceTransformer], float]) -> None:
+    def __init__(self, score: Callable[[Any], float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.score = score
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
+        """The score of the model as it is used, without dropout."""
         training = model.training
         model.eval()
         try:
@@ -207,7 +208,7 @@ def fit(
         args=_arguments(schedule, len(examples), checkpoints),
         train_dataset=Dataset.from_dict({"question": [q.question for q in examples], "label": range(len(examples))}),
         loss=loss,
-        evaluator=_Dev(dev_score),
+        evaluator=DevScore(dev_score),
         data_collator=_Collator(
             preprocess_fn=model.preprocess,
             prompts={"question": prompt} if (prompt := model.prompts.get("query")) else None,

@@ -45,7 +45,7 @@ class Ground:
     base: Encoder
     passages: Sequence[Passage]
     vectors: Vectors
-    """(n_passages, d) float32, rows of unit length, under the base encoder."""
+    """(n_passages, d) float32 or float16, rows of unit length, under the base encoder."""
     words: LexicalIndex
 
 
@@ -61,6 +61,8 @@ class Recipe:
     """Whether every epoch after the first mines its negatives anew."""
     interpolation: tuple[float, ...] = (1.0,)
     """Shares of the way from base to tuned weights to choose from; 1 is the tuned encoder itself."""
+    similar_from: float | None = None
+    """As `mine.Rules` has it."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,21 @@ def tune(
     recipe: Recipe,
     score: Score,
     folders: Folders,
+    ledger: Path | None = None,
 ) -> Outcome:
     """Train on `questions` to tell their gold passages from mined negatives, choose by `dev`.
+
+    Args:
+        ledger: table to write of what the first mining left out, and why; None: nothing is written.
 
     Raises:
         As `follow`; ConfigError, DataError: as mining does.
     """
-    rules = Rules(recipe.hard_negatives, recipe.negative_margin)
+    rules = Rules(recipe.hard_negatives, recipe.negative_margin, similar_from=recipe.similar_from)
     miner = mine.prepare(questions, ground.passages, ground.words, rules)
 
     def contrast(side: Encoder, vectors: Vectors) -> Course:
-        negatives, excluded = _mined(miner, side, vectors)
+        negatives, excluded = _mined(miner, side, vectors, ledger)
         examples, candidates = train.line_up(questions, ground.passages, negatives, recipe.hard_negatives)
         excluded["question with too few safe negatives"] = len(questions) - len(examples)
 
@@ -179,7 +185,7 @@ def follow(
         if not shared:
             return Encoder(model, base.passages, base.fingerprint), ground.vectors
         side = encoder.pair(model, model)
-        return side, _corpus(side, passages, folders)
+        return side, _corpus(side, ground, folders)
 
     given = None if shared else ground.vectors
     model = copy.deepcopy(base.questions)
@@ -212,7 +218,7 @@ def follow(
     model = between(base.questions, model, share)
     tuned = encoder.pair(model, model if shared else base.passages)
     if shared:
-        exact = index.build(_corpus(tuned, passages, folders), "flat")
+        exact = index.build(_corpus(tuned, ground, folders), "flat")
     run = search.dense_run(_asked(dev), tuned, exact, passages, DEPTH)
     pairs = len(course.examples)
     return Outcome(tuned, run, base_run, share, shares, points, pairs, course.negatives, course.excluded)
@@ -266,22 +272,23 @@ def choose_share(
     return max(offered, key=lambda share: (scores[share], -share)), scores
 
 
-def _corpus(side: Encoder, passages: Sequence[Passage], folders: Folders) -> Vectors:
-    """(n_passages, d) float32 under a tuned encoder, memory-mapped from a file that is gone with the array."""
+def _corpus(side: Encoder, ground: Ground, folders: Folders) -> Vectors:
+    """(n_passages, d) under a tuned encoder, memory-mapped from a file that is gone with the array."""
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folders.checkpoints) as scratch:
-        return encoder.encode_corpus(side, passages, folders.store, Path(scratch) / "vectors.npy")
+        out = Path(scratch) / "vectors.npy"
+        return encoder.encode_corpus(side, ground.passages, folders.store, out, ground.vectors.dtype)
 
 
-def _mined(miner: Miner, side: Encoder, vectors: Vectors) -> tuple[list[Negative], Counter[str]]:
+def _mined(
+    miner: Miner, side: Encoder, vectors: Vectors, ledger: Path | None = None
+) -> tuple[list[Negative], Counter[str]]:
     """The negatives under an encoder of questions and the vectors of the corpus, and why others are not."""
     asked = encoder.encode_questions(side, [q.question for q in miner.questions])
-    negatives: list[Negative] = []
-    excluded: Counter[str] = Counter()
-    for judged in miner.candidates(asked, vectors):
-        negatives += mine.negatives(judged)
-        excluded.update(c.reason for c in judged if c.status == "excluded")
-    return negatives, excluded
+    if ledger is None:
+        return mine.mine(miner, asked, vectors)
+    with io.write_frames(mine.LEDGER, ledger) as add:
+        return mine.mine(miner, asked, vectors, lambda block: add(mine.ledger(block)))
 
 
 def _by_pool(

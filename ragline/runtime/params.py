@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from ragline.artifacts import PARAMS, RAW, STAGES
+from ragline.artifacts import PARAMS, RAW, SETTINGS, STAGES
 from ragline.errors import ConfigError
 
 
@@ -46,8 +46,9 @@ def read_params(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections, one a stage, got {type(content).__name__}")
-    if unknown := sorted(str(name) for name in content.keys() - set(STAGES)):
-        raise ConfigError(f"{path}: no stage reads {', '.join(unknown)}; expected sections among {', '.join(STAGES)}")
+    if unknown := sorted(str(name) for name in content.keys() - {*STAGES, *SETTINGS}):
+        known = ", ".join((*STAGES, *SETTINGS))
+        raise ConfigError(f"{path}: no stage reads {', '.join(unknown)}; expected sections among {known}")
     return content
 
 
@@ -75,6 +76,8 @@ def load_section(name: str, schema: type[S], path: Path = PARAMS) -> S:
 
 def _fault(section: str, schema: type[Section], fault: Any) -> str:
     place = ".".join(str(part) for part in (section, *fault["loc"]))
+    if fault["loc"] and fault["loc"][0] in schema.borrows:
+        place = schema.borrows[fault["loc"][0]]
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
         return f"{place}: unknown key; expected one of {', '.join(_own(schema))}"
     got = "" if fault["type"] == "missing" else f", got {fault['input']!r}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from ragline.artifacts import OUTPUTS, PARAMS, STAGES
+from ragline.artifacts import OUTPUTS, PARAMS, SETTINGS, STAGES
 from ragline.runtime.params import Section, load_section
 from tests.conftest import ROOT
 from tools.deps import code_deps, is_code, path_of
@@ -38,7 +38,7 @@ def test_stages_are_the_same_everywhere():
 
 
 def test_every_section_is_read_by_a_stage():
-    assert set(SECTIONS) == {section_of(name) for name in STAGES}
+    assert set(SECTIONS) == {section_of(name) for name in STAGES} | set(SETTINGS)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -1,5 +1,6 @@
 """The flow on a small pipeline of shell commands: what runs, how it ends, and that nothing outlives it."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -8,8 +9,9 @@ import psutil
 import pytest
 
 from flows import dvc_stages
-from flows.dvc_stages import Processes, StageFailed, check_names, read_stages, reproduce
-from ragline.errors import ConfigError
+from flows.dvc_stages import StageFailed, check_names, mend_lock_file, only_run, read_stages, reproduce
+from flows.processes import Processes
+from ragline.errors import ConfigError, ServiceError
 from ragline.runtime.locks import heal
 from tests.conftest import dvc, ran
 
@@ -123,6 +125,29 @@ def test_stopping_ends_what_runs_and_lets_nothing_start(shell_project):
         reproduce(copy, False, print, processes)
 
 
+@pytest.mark.pipeline
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+def test_a_torn_dvc_lock_costs_nothing_but_a_restore(shell_project, share):
+    dvc("repro")
+    lock = shell_project / "dvc.lock"
+    whole = lock.read_text()
+    assert mend_lock_file() is None
+    lock.write_text(whole[: int(share * len(whole))])
+    mended = mend_lock_file()
+    assert mended is None or "dvc.lock.torn" in mended
+    assert ran(dvc("repro").stdout) == []
+    assert lock.read_text() == whole
+
+
+@pytest.mark.pipeline
+def test_one_run_at_a_time(shell_project):
+    busy = f"process {os.getpid()} runs this project now; wait for it or cancel it"
+    with only_run(), pytest.raises(ServiceError, match=busy), only_run():
+        pass
+    with only_run():
+        pass
+
+
 # --- the flow --------------------------------------------------------------------------------------
 
 
@@ -148,7 +173,7 @@ def test_states_follow_what_dvc_did(pipeline, shell_project, monkeypatch):
     assert pipeline() == dict.fromkeys(NAMES, "Completed")
 
     with monkeypatch.context() as patch:  # nothing stale: not one process is started
-        patch.setattr(dvc_stages.Processes, "start", lambda *_: pytest.fail("started a process"))
+        patch.setattr(Processes, "follow", lambda *_: pytest.fail("started a process"))
         assert pipeline() == dict.fromkeys(NAMES, "Unchanged")
 
     # "apricot" has the initial of "apple", so the second stage's output is equal and the third has nothing to do.
@@ -171,17 +196,46 @@ def test_failed_stage_keeps_others_waiting(pipeline, shell_project):
         "initial": "Failed",
         "shout": "NotReady",
     }
+    assert "broken tool" in state.message
     assert "initial: exit " in runs["initial"].state.message and "broken tool" in runs["initial"].state.message
     assert "cpu" in runs["copy"].tags
 
 
 @pytest.mark.prefect
 def test_retries_as_ordered(pipeline, shell_project):
-    # The first attempt leaves a mark and fails, the second finds it: one retry is enough.
-    edit(shell_project / "dvc.yaml", "echo copying &&", "if [ ! -e mark ]; then touch mark; false; fi &&")
+    # Each attempt leaves a mark; the third finds two of them: two retries are enough.
+    edit(shell_project / "dvc.yaml", "retries: 1", "retries: 2")
+    edit(shell_project / "dvc.yaml", "echo copying &&", "echo x >> marks && test $(wc -l < marks) -ge 3 &&")
     state = pipeline(return_state=True)
     assert state.is_completed()
-    assert task_runs(state)["copy"].run_count == 2
+    assert task_runs(state)["copy"].run_count == 3
+
+
+@pytest.mark.prefect
+def test_a_stage_that_is_late_fails_and_says_so(pipeline, shell_project):
+    edit(shell_project / "dvc.yaml", "echo copying &&", "echo thinking && sleep 61.5 &&")
+    edit(shell_project / "dvc.yaml", "retries: 1, retry_delay: 0, timeout: 60", "timeout: 4")
+    state = pipeline(only=["copy"], return_state=True)
+    assert state.is_failed()
+    said = task_runs(state)["copy"].state.message
+    assert said.startswith("copy: stopped after its 4 s; the end of its log:") and "thinking" in said
+    assert_nothing_is_left(shell_project)
+
+
+@pytest.mark.prefect
+def test_stages_that_fit_run_side_by_side(pipeline, shell_project):
+    """Each of two waits for a sign of the other, so one after the other they would never end."""
+    timings = shell_project / ".cache" / "timings"
+    timings.mkdir(parents=True)
+    waiting = "for i in $(seq 300); do test -e {other}.sign && break; sleep 0.1; done; test -e {other}.sign && "
+    with (shell_project / "dvc.yaml").open("a") as file:
+        for name, other in (("left", "right"), ("right", "left")):
+            (timings / f"{name}.json").write_text('{"seconds": 1, "peak_mb": 1}')
+            command = f"touch {name}.sign; {waiting.format(other=other)}echo {name} > {name}.txt"
+            file.write(f"  {name}:\n    cmd: {command}\n    outs: [{name}.txt]\n")
+    assert pipeline(only=["left", "right"]) == {"left": "Completed", "right": "Completed"}
+    pipeline()
+    assert ran(dvc("repro").stdout) == []
 
 
 @pytest.mark.prefect

@@ -55,7 +55,7 @@ ingest:
   seed: 13
 chunk: {method: structure, max_tokens: 64, overlap_tokens: 8, tokenizer: "builtin:minilm"}
 generate_qa: {method: rules, max_per_document: 2, seed: 13, filters: [schema, grounding], leaks: drop}
-build_index: {ann: flat, recall: 0.99, latency_ms: 20, language: english}
+build_index: {ann: flat, recall: 0.99, latency_ms: 20, dtype: float32, language: english}
 train_retriever:
   base_model: builtin:minilm
   method: ctl
@@ -84,6 +84,15 @@ train_generator:
   seed: 13
 evaluate: {gold_sets: [data/gold/quern.jsonl], depth: 20, resamples: 100, seed: 13}
 report: {title: Quern}
+promotion:
+  target: {set: test, metric: mrr@10, margin: 0.1}
+  guards: [{set: gold, metric: recall@5, margin: 0.1}]
+  min_questions: 5
+  new_documents: gain
+  level: 0.95
+  resamples: 100
+  keep: 2
+  seed: 13
 """
 
 

@@ -57,7 +57,7 @@ def checker(asked) -> str:
     if said.startswith("You check questions"):
         return json.dumps({"grounded": 5, "useful": 2 if number(said) % 7 == 0 else 4, "standalone": 5})
     if said.startswith("Which of these"):
-        return json.dumps({"answered_by": [1, 99] if number(said) % 3 == 0 else []})
+        return json.dumps({"answered_by": [1] if number(said) % 3 == 0 else []})
     return author(asked)
 
 
@@ -94,7 +94,7 @@ def run(params: QuestionParams, folder: Path) -> tuple[list[QAExample], list[Dro
     corpus = world(folder, params)
     with authoring.models(params, folder) as models:
         examples, drops = authoring.candidates(params, corpus, models.author, folder)
-        vetted = vetting.vet(examples, corpus, params.filters, drop_leaks=False, model=models.reader)
+        vetted = vetting.vet(examples, corpus, params.filters, "report", models.reader)
     return vetted.examples, drops + vetted.drops
 
 
@@ -194,6 +194,7 @@ def test_garbage_and_refusals_end_as_drops_with_their_reason(project):
     after, drops = run(settings(filters=["critic"], llm={"attempts": 1, "max_failed": 0.5}), folder)
     unchecked = [drop for drop in drops if "nothing was checked" in drop.detail]
     assert 0 < len(unchecked) < len(before)
+    assert {drop.reason for drop in unchecked} == {"critic: not checked"}
     assert len(after) + len(drops) == 40
 
 
@@ -219,6 +220,76 @@ def test_the_budget_is_one_for_author_and_filters(project):
         run(settings(llm={"budget_usd": budget}), folder)
     _, prompt, answer = paid(folder)
     assert (prompt * 1.0 + answer * 4.0) / 1e6 <= budget
+
+
+def test_a_budget_that_ran_out_in_the_filters_is_gone_on_from(project):
+    folder, endpoint, _ = project
+    run(settings(filters=[]), folder)
+    whole, drops = run(settings(), folder)
+    calls, prompt, answer = paid(folder)
+    (folder / LEDGER).unlink()
+    endpoint.answered.clear()
+    part = settings(llm={"budget_usd": (prompt * 1.0 + answer * 4.0) / 1e6 * 0.9})
+    with pytest.raises(ServiceError):
+        run(part, folder)
+    assert 0 < paid(folder)[0] < calls
+    assert run(settings(), folder) == (whole, drops)
+    assert set(endpoint.answered.values()) == {1} and endpoint.answered.total() == calls
+
+
+def test_the_budget_holds_where_the_endpoint_does_not_count(project):
+    folder, endpoint, _ = project
+    endpoint.faults = lambda name, times: "uncounted"
+    with pytest.raises(ServiceError, match="budget_usd"):
+        run(settings(llm={"budget_usd": 0.01}), folder)
+    _, prompt, answer = paid(folder)
+    assert 0 < (prompt * 1.0 + answer * 4.0) / 1e6 <= 0.01
+
+
+@pytest.mark.parametrize("fault", ["400", "garbage"])
+@pytest.mark.parametrize("name", PAID)
+def test_a_model_that_is_of_no_use_stops_the_run(project, name, fault):
+    folder, endpoint, _ = project
+    run(settings(filters=[]), folder)
+    endpoint.faults = lambda *_: fault
+    useless = (
+        r"endpoint: (\d+) items of \1 ended without a usable result \(last: (refused by the endpoint|malformed answer)"
+    )
+    with pytest.raises(ServiceError, match=useless):
+        run(settings(filters=[name], llm={"max_failed": 0.9}), folder)
+
+
+def lone(question: str, **more) -> QAExample:
+    return QAExample("q", question, (), "m0002", 0, 0, (), "human", "train", "m0002", answerable=False, **more)
+
+
+def vetted(example: QAExample, folder, **changed):
+    params = settings(filters=["unanswerable_judged"], llm={"max_failed": 0.9}, **changed)
+    with authoring.models(params, folder) as models:
+        return vetting.vet([example], world(folder, params), params.filters, "report", models.reader)
+
+
+def test_the_judge_sees_the_conversation_and_what_it_leads_to(project):
+    folder, endpoint, asked = project
+    endpoint.answer = lambda body: asked.append(("", body)) or '{"answered_by": []}'
+    turns = ("Do you know Machine 2?", "Yes.")
+    vetted(lone("Which colour does it have?", chat_history=turns), folder)
+    said = asked[-1][1]["messages"][-1]["content"]
+    assert "User: Do you know Machine 2?\nAssistant: Yes.\nQuestion: Which colour does it have?" in said
+    assert "The machine with number 2 presses 17 rings an hour." in said
+
+
+def test_nobody_is_asked_about_a_question_that_finds_nothing(project):
+    folder, endpoint, _ = project
+    assert vetted(lone("Wherefore zzyzx?"), folder).examples
+    assert endpoint.asked.total() == 0
+
+
+def test_a_judge_that_names_a_passage_it_was_not_shown_has_not_judged(project):
+    folder, endpoint, _ = project
+    endpoint.answer = lambda body: '{"answered_by": [99]}'
+    with pytest.raises(ServiceError, match=r"malformed answer: stop: \{.answered_by.: \[99\]\}"):
+        vetted(lone("Which colour does Machine 2 have?"), folder)
 
 
 @pytest.mark.parametrize(

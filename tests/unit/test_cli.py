@@ -36,6 +36,14 @@ def test_a_wrong_question_is_one_line(tmp_path, capsys, words, message):
     assert said.out == ""
 
 
+def test_a_wrong_filter_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--root", str(tmp_path), "ask", "why?", "--where", "author=me"])
+    assert stopped.value.code == 3
+    wanted = "ragline: DataError: where: expected doc_id, source, title, heading or pages, then = and a value, got"
+    assert capsys.readouterr().err == f"{wanted} 'author=me'\n"
+
+
 @pytest.mark.parametrize("k", ["0", "51", "many"])
 def test_how_many_passages(capsys, k):
     with pytest.raises(SystemExit):

@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("great_expectations", reason="needs Great Expectations")
 
 from ragline import io
-from ragline.contracts.check import KINDS, SUITES, check, enforce, load_suite
+from ragline.contracts.check import check, enforce
 from ragline.contracts.derive import DERIVED
+from ragline.contracts.suite import KINDS, SUITES, load_suite
 from ragline.errors import ConfigError, DataError, MissingArtifact
 from ragline.types import Document, Passage
 from tests.conftest import ROOT
@@ -88,7 +89,7 @@ def test_texts_read_in_batches_give_the_same_counts_and_examples(project, monkey
     rows[9]["text"] = None
     table = write(project, {"documents": arrow("documents", rows)}) / FILES["documents"]
     whole = check(table, "documents")
-    monkeypatch.setattr("ragline.contracts.check._BATCH_CHARACTERS", sum(len(row["text"] or "") for row in rows) // 3)
+    monkeypatch.setattr("ragline.contracts.results._BATCH_CHARACTERS", sum(len(row["text"] or "") for row in rows) // 3)
     assert check(table, "documents") == whole
     (broken,) = [broken for broken in whole.broken if broken.expectation == "no control characters in the text"]
     assert (broken.count, broken.rows) == (4, 10)

@@ -1,7 +1,11 @@
 """Answer metrics against numbers worked out by hand, and against the libraries."""
 
+import random
+import re
+import string
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import sacrebleu
@@ -66,11 +70,61 @@ def test_rouge_l_by_hand():
     assert answers.rouge_l("!?", ["!?"]) == 0.0
 
 
-@pytest.mark.parametrize(("prediction", "references"), PAIRS)
-def test_rouge_l_is_rouge_score(prediction, references):
-    scorer = RougeScorer(["rougeL"])
-    best = max(scorer.score(reference, prediction)["rougeL"].fmeasure for reference in references)
-    assert answers.rouge_l(prediction, references) == best
+def test_rouge_by_hand():
+    # the cat sat down | the cat slept: words 2 of 4 and 3, pairs 1 of 3 and 2, subsequence 2.
+    assert answers.rouge("the cat sat down", ["the cat slept"]) == pytest.approx(
+        {"rouge_1": 2 * 2 / 7, "rouge_2": 2 * 1 / 5, "rouge_l": 2 * 2 / 7}
+    )
+    # Each takes the reference that suits it best.
+    assert answers.rouge("a b c", ["c b a", "a b x y z"])["rouge_1"] == 1.0
+    assert answers.rouge("a b c", ["c b a", "a b x y z"])["rouge_2"] == pytest.approx(2 * 1 / 6)
+
+
+def random_text(rng: random.Random) -> str:
+    return " ".join(rng.choices("The the cat Dog. (sat) a an on mat 3.5 naïve ... x_y".split(), k=rng.randint(0, 9)))
+
+
+def random_pairs(seed: int, n: int) -> list[tuple[str, list[str]]]:
+    rng = random.Random(seed)
+    return [(random_text(rng), [random_text(rng) for _ in range(rng.randint(1, 3))]) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("prediction", "references"), [*PAIRS, *random_pairs(1, 60)])
+def test_rouge_is_rouge_score(prediction, references):
+    names = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+    scorer = RougeScorer(list(names.values()))
+    best = {
+        ours: max(scorer.score(reference, prediction)[theirs].fmeasure for reference in references)
+        for ours, theirs in names.items()
+    }
+    assert answers.rouge(prediction, references) == best
+
+
+def squad(prediction: str, references: list[str]) -> tuple[float, float]:
+    """Exact match and F1 by the rules of SQuAD's script, step for step."""
+
+    def words(text: str) -> list[str]:
+        kept = "".join(char for char in text.lower() if char not in string.punctuation)
+        return re.sub(r"\b(a|an|the)\b", " ", kept).split()
+
+    def f1(one: list[str], other: list[str]) -> float:
+        common = sum((Counter(one) & Counter(other)).values())
+        if not one or not other:  # as in version 2.0; 1.1 gives 0 where both are empty, below its own exact match
+            return float(one == other)
+        precision, recall = common / len(one), common / len(other)
+        return 2 * precision * recall / (precision + recall) if common else 0.0
+
+    said = words(prediction)
+    given = [words(reference) for reference in references]
+    return float(any(said == reference for reference in given)), max(f1(said, reference) for reference in given)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_match_and_f1_are_those_of_squad(seed):
+    for prediction, references in [*PAIRS, *random_pairs(seed, 300)]:
+        em, f1 = squad(prediction, references)
+        assert answers.exact_match(prediction, references) == em
+        assert answers.token_f1(prediction, references) == pytest.approx(f1, abs=1e-9)
 
 
 def test_bleu_by_hand():
@@ -84,6 +138,28 @@ def test_bleu_is_sacrebleu():
     predictions = ["the cat sat on the mat", "sort the rows by value please"]
     theirs = sacrebleu.corpus_bleu(predictions, [["a cat sat on the mat", "sort rows by value"]]).score / 100
     assert answers.corpus_bleu(predictions, [["a cat sat on the mat"], ["sort rows by value"]]) == theirs
+
+
+def test_bleu_of_many_is_sacrebleu():
+    pairs = random_pairs(2, 100)
+    predictions, references = [said for said, _ in pairs], [given[:1] for _, given in pairs]
+    theirs = sacrebleu.corpus_bleu(predictions, [[first for (first,) in references]]).score / 100
+    assert 0 < theirs < 1
+    assert answers.corpus_bleu(predictions, references) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_nothing_said_at_all():
+    assert answers.corpus_bleu(["", ""], [["cat"], ["dog"]]) == 0.0
+    table = answers.score({"q": ""}, {"q": ["cat"]})
+    assert {values["q"] for values in table.values()} == {0.0}
+
+
+def test_lengths_by_hand():
+    assert answers.lengths({"a": "one two", "b": "", "c": "df.sum() of it all"}) == {
+        "words_mean": 2.0, "words_p50": 2.0, "empty": pytest.approx(1 / 3),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="no answer to measure"):
+        answers.lengths({})
 
 
 def test_bleu_with_unequal_numbers_of_references():
@@ -109,6 +185,8 @@ def test_score_by_hand():
     assert table == {
         "answer_em": {"q1": 1.0, "q2": 0.0, "q3": 0.0},
         "answer_f1": {"q1": 1.0, "q2": 0.5, "q3": 0.0},
+        "rouge_1": {"q1": 1.0, "q2": 0.5, "q3": 0.0},
+        "rouge_2": {"q1": 0.0, "q2": 0.0, "q3": 0.0},  # one word has no pair
         "rouge_l": {"q1": 1.0, "q2": 0.5, "q3": 0.0},
     }
     assert list(table["answer_f1"]) == ["q1", "q2", "q3"]

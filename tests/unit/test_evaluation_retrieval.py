@@ -66,6 +66,31 @@ def test_ranks_are_zero_below_the_depth():
     assert retrieval.ranks(RUN, QRELS, 2) == {"q1": 0, "q2": 1, "q3": 0}
 
 
+TEXTS = {
+    "gold": "Sort the rows by value.",
+    "same": "sort the ROWS, by value",
+    "more": "First: sort the rows by value. Then stop.",
+    "gap": "Sort the rows quickly by value.",
+    "part": "Sort the rows",
+    "like": "Resort the rows by values",
+    "short": "See also",
+    "short too": "see also!",
+    "short and more": "See also this",
+    "blank": "...",
+}
+
+
+@pytest.mark.parametrize(("gold", "repeated"), [("gold", {"same", "more"}), ("short", {"short too"}), ("blank", set())])
+def test_passages_that_repeat_the_gold_one(gold, repeated):
+    run = {"q": dict.fromkeys(TEXTS, 1.0)}
+    assert retrieval.with_repeats({"q": frozenset({gold})}, run, TEXTS.__getitem__) == {"q": repeated | {gold}}
+
+
+def test_repeats_are_looked_for_in_the_run_alone():
+    gold = {"q": frozenset({"gold"}), "unanswered": frozenset({"gold"})}
+    assert retrieval.with_repeats(gold, {"q": {"part": 1.0}}, TEXTS.__getitem__) == gold
+
+
 def test_recall_curve_by_hand():
     # Ranks 3, 1, none: a third is found at 1 and 2, two thirds from 3 on.
     assert retrieval.recall_curve(RUN, QRELS, 4) == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3])

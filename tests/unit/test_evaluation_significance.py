@@ -154,6 +154,29 @@ def test_clear_gain_is_seen():
     assert found.p == pytest.approx(1 / 2001)
 
 
+def test_detectable_difference_by_hand():
+    # 2,500 differences of 0 or 1 in turn: standard error 0.01; (1.960 + 0.842) of them.
+    first = {f"q{i:04d}": float(i % 2) for i in range(2500)}
+    second = dict.fromkeys(first, 0.0)
+    found = significance.paired(first, second, one_each(first), resamples=100, seed=1)
+    assert found.detectable == pytest.approx(0.0280, abs=1e-4)
+    # Without any difference seen, what 100 clusters may hide: 1 - 0.025^(1/100).
+    same = {f"q{i}": 1.0 for i in range(100)}
+    found = significance.paired(same, same, one_each(same), resamples=100, seed=1)
+    assert found.detectable == pytest.approx(0.0362, abs=1e-4)
+    assert significance.paired({"a": 1.0}, {"a": 0.0}, {"a": "x"}, resamples=100, seed=1).detectable == 1.0
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04: times 4, 3, 2, 1 = 0.04, 0.06, 0.06, 0.04; none below its predecessor.
+    assert significance.holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert significance.holm([0.4, 0.9]) == [0.8, 0.9]
+    assert significance.holm([0.6, 0.6]) == [1.0, 1.0]
+    assert significance.holm([]) == []
+    with pytest.raises(DataError, match=r"expected p within \[0, 1\], got nan"):
+        significance.holm([0.1, math.nan])
+
+
 def test_coverage_of_clustered_data():
     # 400 data sets, 60 clusters of 1 to about 20 questions, correlation 0.3; nominal 95 %, standard error 1.1 %.
     # Drawing questions instead of clusters gives 69 to 79 %, plain percentiles 86 to 88 % where the mean is 0.95.

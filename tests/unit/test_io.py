@@ -93,10 +93,17 @@ def test_run_is_ranked_with_ties_by_passage(folder):
     )
 )
 def test_vectors(vectors, folder):
-    io.write_vectors(vectors, folder / "v.npy")
-    read = io.read_vectors(folder / "v.npy")
-    assert read.shape == vectors.shape and np.array_equal(read, vectors)
-    assert isinstance(read, np.memmap) or read.size == 0
+    for dtype in (np.float32, np.float16):
+        kept = vectors.astype(dtype)
+        io.write_vectors(kept, folder / "v.npy")
+        read = io.read_vectors(folder / "v.npy")
+        assert read.dtype == dtype and read.shape == vectors.shape and np.array_equal(read, kept)
+        assert isinstance(read, np.memmap) or read.size == 0
+
+
+def test_vectors_of_any_other_type_are_written_as_float32(folder):
+    io.write_vectors(np.ones((2, 3)), folder / "v.npy")
+    assert io.read_vectors(folder / "v.npy").dtype == np.float32
 
 
 values = st.recursive(
@@ -132,6 +139,27 @@ def test_frames(folder):
         {"question_id": "q1", "f1": 0.5},
         {"question_id": "q2", "f1": 1.0},
     ]
+
+
+def test_frames_written_block_by_block(folder):
+    columns = {"name": str, "score": float, "rank": int, "kept": bool}
+    blocks = [{"name": ["a", "b"], "score": [0.5, 1.0], "rank": [1, 2], "kept": [True, False]}]
+    blocks.append({"name": ["c"], "score": [2.0], "rank": [3], "kept": [True]})
+    with io.write_frames(columns, folder / "frames.parquet") as add:
+        for block in blocks:
+            add(block)
+            assert not (folder / "frames.parquet").exists()
+    rows = io.read_frame(folder / "frames.parquet")
+    assert rows == [dict(zip(block, row, strict=True)) for block in blocks for row in zip(*block.values(), strict=True)]
+    assert list(rows[0]) == list(columns)
+    (folder / "frames.parquet").unlink()
+
+
+def test_a_table_of_no_blocks_still_has_its_columns(folder):
+    with io.write_frames({"name": str, "score": float}, folder / "none.parquet"):
+        pass
+    table = pq.read_table(folder / "none.parquet")
+    assert table.num_rows == 0 and table.schema.types == [pa.string(), pa.float64()]
 
 
 def test_equal_input_gives_equal_bytes(folder):
@@ -306,18 +334,31 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
         io.read_table(Drop, path)
 
 
-def test_damaged_json_vectors_and_runs(tmp_path):
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-1], lambda data: data[:60], lambda data: b"", lambda data: data * 2]
+)
+def test_a_vector_file_that_is_cut_or_too_long_is_one_line(tmp_path, dtype, change):
+    path = tmp_path / "a.npy"
+    io.write_vectors(np.ones((4, 2), dtype), path)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=r"^.*a\.npy: not a vector file: .*; delete it and run `dvc repro`$"):
+        io.read_vectors(path)
+
+
+@pytest.mark.parametrize(
+    "values", [np.ones(4, np.float32), np.ones((2, 2)), np.ones((2, 2), np.int32), np.ones((2, 2), ">f4")]
+)
+def test_vectors_of_another_shape_or_type_are_refused(tmp_path, values):
+    np.save(tmp_path / "b.npy", values)
+    with pytest.raises(DataError, match=r"b\.npy: expected \(n, d\) float32 or float16, got \(.*; delete it and run"):
+        io.read_vectors(tmp_path / "b.npy")
+
+
+def test_damaged_json_and_runs(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DataError, match=r"a\.json: not JSON: "):
         io.read_json(tmp_path / "a.json")
-
-    io.write_vectors(np.ones((4, 2), np.float32), tmp_path / "a.npy")
-    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-4])
-    with pytest.raises(DataError, match=r"a\.npy: not a vector file"):
-        io.read_vectors(tmp_path / "a.npy")
-    np.save(tmp_path / "b.npy", np.ones(4))
-    with pytest.raises(DataError, match=r"b\.npy: expected \(n, d\) float32, got \(4,\) float64"):
-        io.read_vectors(tmp_path / "b.npy")
 
     (tmp_path / "a.trec").write_text("q1 Q0 d1#0001 1 0.5 bm25\nq7 Q0 d2 0.71\n")
     with pytest.raises(DataError, match=r"a\.trec:2: expected 6 fields, got 4: 'q7 Q0 d2 0\.71'"):

@@ -18,7 +18,8 @@ def prediction(question_id: str, **changes: Any) -> dict[str, Any]:
     """An answerable question whose gold passage was retrieved and answered well."""
     return {
         "set": "test", "question_id": question_id, "answerable": True, "gold_passage_ids": ["d#0001"],
-        "retrieved_ids": ["d#0001"], "rank_hybrid": 1, "extractive_f1": 1.0, "generator_f1": 0.0,
+        "retrieved_ids": ["d#0001"], "retrieved_gold": [True], "rank_hybrid": 1, "extractive_f1": 1.0,
+        "generator_f1": 0.0,
         "confidence": 0.5, "abstained": False, **changes,
     }  # fmt: skip
 
@@ -26,9 +27,9 @@ def prediction(question_id: str, **changes: Any) -> dict[str, Any]:
 def test_failures_worst_first() -> None:
     rows = [
         prediction("a-good"),
-        prediction("b-near", rank_hybrid=6, retrieved_ids=["x#0001"]),
-        prediction("c-deep", rank_hybrid=19, retrieved_ids=["x#0001"]),
-        prediction("d-gone", rank_hybrid=0, retrieved_ids=["x#0001"]),
+        prediction("b-near", rank_hybrid=6, retrieved_gold=[False]),
+        prediction("c-deep", rank_hybrid=19, retrieved_gold=[False]),
+        prediction("d-gone", rank_hybrid=0, retrieved_gold=[False]),
         prediction("e-poor", extractive_f1=0.4, generator_f1=0.1),
         prediction("f-poorer", extractive_f1=0.1, generator_f1=0.2),  # the better answer counts: 0.2
         prediction("g-undue", answerable=False, gold_passage_ids=[]),
@@ -43,8 +44,8 @@ def test_failures_worst_first() -> None:
 
 
 def test_failures_share_the_places() -> None:
-    missed = [prediction(f"t{i}", rank_hybrid=0, retrieved_ids=["x"]) for i in range(9)]
-    gold = [prediction(f"g{i}", set="gold", rank_hybrid=0, retrieved_ids=["x"]) for i in range(2)]
+    missed = [prediction(f"t{i}", rank_hybrid=0, retrieved_gold=[False]) for i in range(9)]
+    gold = [prediction(f"g{i}", set="gold", rank_hybrid=0, retrieved_gold=[False]) for i in range(2)]
     poor = [prediction(f"p{i}", extractive_f1=0.1) for i in range(3)]
     # Queues gold missed (2), test missed (9), test poor (3): two places each, the seventh goes to test missed.
     chosen = [f.prediction["question_id"] for f in failures.worst(missed + gold + poor, 7)]

@@ -207,6 +207,16 @@ def test_only_what_changed_is_encoded_and_the_bytes_are_those_of_a_fresh_run(enc
 
 
 @pytest.mark.slow
+def test_float16_comes_from_the_same_store(encode, tiny, tmp_path):
+    first, _ = encode(PASSAGES)
+    out = tmp_path / "half.npy"
+    found = encoder.encode_corpus(tiny, PASSAGES, tmp_path / "store", out, "float16")
+    assert found.dtype == np.float16 and np.array_equal(found, first.astype(np.float16))
+    again, said = encode(PASSAGES)
+    assert said == "5 passages: 5 from the store, 0 encoded" and np.array_equal(again, first)
+
+
+@pytest.mark.slow
 def test_a_damaged_store_changes_no_byte(encode, tmp_path):
     first, _ = encode(PASSAGES)
     (segment,) = (tmp_path / "store").glob("*/*.npy")
@@ -336,11 +346,13 @@ def test_one_side_survives_saving(base, tmp_path):
     assert found.fingerprint == base.fingerprint and found.questions is found.passages
 
 
-@pytest.mark.slow
-def test_passages_that_the_encoder_cannot_read_to_their_end_are_refused(base):
-    encoder.check_lengths(base, [replace(passage("a#0000"), tokens=254)])
-    with pytest.raises(ConfigError, match=r"chunk\.max_tokens: expected at most 254, .*, got passages of up to 255"):
-        encoder.check_lengths(base, [replace(passage("a#0000"), tokens=255)])
+@pytest.mark.parametrize(("context", "tokens"), [("", 62), ("| one | two |\n", 57)])
+def test_passages_that_the_encoder_cannot_read_to_their_end_are_refused(tiny, context, tokens):
+    # It reads 64 tokens, two of them marks; the table's header takes five.
+    longest = replace(passage("a#0000"), tokens=tokens, context=context)
+    encoder.check_lengths(tiny, [longest])
+    with pytest.raises(ConfigError, match=r"chunk\.max_tokens: expected at most 62, .*, got passages of up to 63"):
+        encoder.check_lengths(tiny, [longest, replace(longest, tokens=tokens + 1)])
 
 
 @pytest.mark.slow

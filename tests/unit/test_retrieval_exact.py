@@ -1,11 +1,18 @@
 """Exact search: the true neighbours, ties by row, whatever the size of the blocks."""
 
+import subprocess
+import sys
+from textwrap import dedent
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragline.errors import DataError
 from ragline.retrieval import exact
+from tests.conftest import ROOT
 
 # Unit vectors in the plane: right, up, left, right again.
 PLANE = np.array([[1, 0], [0, 1], [-1, 0], [1, 0]], dtype=np.float32)
@@ -68,3 +75,70 @@ def test_vectors_of_half_precision():
     vectors = unit(40, 32, 3)
     _, rows = exact.nearest(vectors[:5], vectors.astype(np.float16), 1)
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@settings(max_examples=20)
+@given(rows=st.integers(1, 40), block=st.integers(1, 50), k=st.integers(1, 6), seed=st.integers(0, 99))
+def test_float16_vectors_are_searched_as_the_float32_ones_of_the_same_numbers(rows, block, k, seed):
+    halves = unit(rows, 24, seed).astype(np.float16)
+    asked = unit(3, 24, seed + 1)
+    found = exact.nearest(asked, halves, k, passage_block=block)
+    for value, wanted in zip(found, exact.nearest(asked, halves.astype(np.float32), k), strict=True):
+        assert np.array_equal(value, wanted)
+
+
+class Watched(np.ndarray):
+    """Vectors that remember how many of them were read at a time."""
+
+    read: ClassVar[list[int]] = []
+
+    def __getitem__(self, key):
+        found = np.asarray(self).__getitem__(key)
+        Watched.read.append(len(found))
+        return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_no_more_than_a_block_is_read_at_a_time(dtype):
+    vectors = unit(1000, 8, 0).astype(dtype).view(Watched)
+    Watched.read.clear()
+    exact.nearest(unit(300, 8, 1), vectors, 5, passage_block=128)
+    assert Watched.read == [128] * 7 + [104]  # each once, whatever the number of questions
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_passage_that_is_not_finite_is_named(dtype, value):
+    vectors = unit(50, 8, 0).astype(dtype)
+    vectors[33, 2] = value
+    with pytest.raises(
+        DataError, match=r"^vectors: vector 33: expected finite numbers, got NaN or infinite ones; delete"
+    ):
+        exact.nearest(unit(2, 8, 1), vectors, 3, passage_block=16)
+    exact.nearest(unit(2, 8, 1), vectors, 3, rows=np.arange(33))  # those that are looked at are sound
+
+
+SEARCHES = """
+    from pathlib import Path
+    import numpy as np
+    from ragline.retrieval import exact
+
+    def held():
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) / 1000
+
+    vectors = np.random.default_rng(0).standard_normal((40_000, 384), dtype=np.float32).astype(np.float16)
+    exact.nearest(np.float32(vectors[:1]), vectors, 10)
+    before = held()
+    for row in range(20):
+        exact.nearest(np.float32(vectors[row : row + 1]), vectors, 10)
+    print(held() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_searches_over_float16_leave_no_memory_behind():
+    command = [sys.executable, "-c", dedent(SEARCHES)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(ended.stdout) < 50  # MB; the vectors as float32 would be 61

@@ -1,5 +1,6 @@
 """The dense index knows whose it is, finds what exact search finds, and never makes up a passage."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -7,17 +8,14 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragline import io
-from ragline.artifacts import BASE_ANN, BASE_FINGERPRINT, BASE_VECTORS
-from ragline.artifacts import PASSAGES as PASSAGES_TABLE
 from ragline.errors import ConfigError, DataError, MissingArtifact, ModelError, ServiceError
-from ragline.retrieval import index
-from ragline.types import Passage
-from stages.build_index import BuildIndexParams, main
+from ragline.retrieval import calibrate, encoder, index, structures
 from tests.conftest import ROOT
 from tests.fixtures.small import passage
 
@@ -72,7 +70,7 @@ def test_a_score_is_the_exact_cosine_whatever_the_structure(built, kind, k):
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
 def test_recall_against_faiss_own_exact_search(built, kind):
-    asked = index.stand_ins(MANY)[::5]
+    asked = calibrate.stand_ins(MANY)[::5]
     _, truth = faiss.knn(asked, MANY, 10, metric=faiss.METRIC_INNER_PRODUCT)
     _, rows = index.search(built[kind], asked, 10)
     shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, rows, strict=True)])
@@ -116,6 +114,24 @@ def test_float16_vectors_find_the_same():
         scores, rows = index.search(index.build(halves, kind, recall=0.9), MANY[:20], 5)
         assert (rows[:, 0] == np.arange(20)).all()
         assert scores[:, 0] == pytest.approx(1, abs=1e-3)  # eleven bits a number
+
+
+@pytest.mark.slow
+def test_float16_finds_what_float32_finds_of_real_texts():
+    """Documentation of pandas under the packaged encoder; the first lines ask."""
+    texts = sorted(
+        {text for name in dir(pandas.DataFrame) if (text := inspect.getdoc(getattr(pandas.DataFrame, name)))}
+    )
+    assert len(texts) > 200
+    base = encoder.load("builtin:minilm")
+    asked = encoder.encode_questions(base, [text.split("\n")[0] for text in texts])
+    vectors = encoder.encode_passages(base, texts)
+    scores, rows = index.search(index.build(vectors, "flat"), asked, 10)
+    near, found = index.search(index.build(vectors.astype(np.float16), "flat"), asked, 10)
+    # Each number is off by 2^-11 of itself at most, so a product of unit vectors by 2^-11 = 0.0005.
+    assert np.abs(near - scores).max() < 2**-11
+    shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, found, strict=True)])
+    assert shared >= 0.99 and np.mean(rows[:, 0] == found[:, 0]) >= 0.99
 
 
 @settings(max_examples=25, deadline=None)
@@ -163,8 +179,8 @@ def test_too_few_passages_to_learn_from():
 
 
 def test_a_recall_out_of_reach(monkeypatch):
-    monkeypatch.setitem(index.EFFORTS, "ivfpq", (1,))
-    monkeypatch.setattr(index, "FACTORS", (2,))
+    monkeypatch.setitem(calibrate.EFFORTS, "ivfpq", (1,))
+    monkeypatch.setattr(calibrate, "FACTORS", (2,))
     with pytest.raises(ConfigError, match=r"build_index\.recall: expected recall@10 of at least 0.99, got 0\.\d+ at m"):
         index.build(MANY, "ivfpq")
 
@@ -173,16 +189,16 @@ def test_a_recall_out_of_reach(monkeypatch):
 
 
 def test_auto_is_flat_while_that_is_quick():
-    assert index.build(MANY, "auto").settings == index.EXACT
+    assert index.build(MANY, "auto").settings == calibrate.EXACT
 
 
 def test_auto_takes_the_next_structure_where_flat_is_slow():
     # flat: 5000 vectors × 256 numbers × 4 bytes at 5 GB/s are 1.024 ms
     vectors = clustered(5000, dim=256)
-    assert index.estimate_ms(vectors.shape, index.EXACT) == pytest.approx(1.024)
+    assert calibrate.estimate_ms(vectors.shape, calibrate.EXACT) == pytest.approx(1.024)
     chosen = index.build(vectors, "auto", recall=0.9, latency_ms=0.9).settings
     assert chosen.ann == "ivfpq" and chosen.recall >= 0.9
-    assert index.estimate_ms(vectors.shape, chosen) <= 0.9
+    assert calibrate.estimate_ms(vectors.shape, chosen) <= 0.9
 
 
 def test_auto_says_what_each_structure_reached():
@@ -192,21 +208,22 @@ def test_auto_says_what_each_structure_reached():
 
 @given(n=st.integers(1000, 10_000_000))
 def test_every_list_has_enough_to_learn_from(n):
-    lists = index.lists_of(n)
+    lists = structures.lists_of(n)
     assert lists & (lists - 1) == 0 and 16 <= lists <= 4 * n**0.5
     assert n / lists >= 39  # FAISS warns below
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
 def test_cheaper_settings_come_first(kind):
-    costs = [index.estimate_ms((10**6, 384), s) for s in index._ladder(kind, (10**6, 384))]
+    costs = [calibrate.estimate_ms((10**6, 384), s) for s in calibrate._ladder(kind, (10**6, 384))]
     assert costs == sorted(costs) and len(costs) > 10
 
 
 def test_more_recall_never_costs_less(built):
     structure = built["ivfpq"].structure
     costs = [
-        index.estimate_ms(MANY.shape, index.calibrate(structure, "ivfpq", MANY, recall)) for recall in (0.5, 0.8, 0.95)
+        calibrate.estimate_ms(MANY.shape, calibrate.calibrate(structure, "ivfpq", MANY, recall))
+        for recall in (0.5, 0.8, 0.95)
     ]
     assert costs == sorted(costs)
 
@@ -216,11 +233,9 @@ def test_more_recall_never_costs_less(built):
 BUILD = """
 import sys, pathlib, numpy as np
 from ragline.retrieval import index
-from ragline.types import Passage
-from stages.build_index import BuildIndexParams, main
 folder = pathlib.Path(sys.argv[1])
 vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-mark = index.Fingerprint("encoder-a", "passages", *vectors.shape)
+mark = index.Fingerprint("encoder-a", "passages", *vectors.shape, vectors.dtype.name)
 for kind in ("hnsw", "ivfpq"):
     built = index.build(vectors, kind, recall=0.9)
     index.write(built, mark, folder / f"{kind}.faiss", folder / "fingerprint.json")
@@ -255,7 +270,7 @@ def write(folder: Path, vectors: io.Vectors, made: index.Index, encoder: str = "
     """Vectors, structure and fingerprint as the stages leave them."""
     paths = folder / "ann.faiss", folder / "fingerprint.json"
     io.write_vectors(vectors, folder / "vectors.npy")
-    mark = index.Fingerprint(encoder, index.passages_digest(PASSAGES), *vectors.shape)
+    mark = index.fingerprint(encoder, PASSAGES, vectors)
     index.write(made, mark, *paths)
     return paths
 
@@ -324,9 +339,40 @@ def test_structure_of_another_encoder_of_the_same_size(tmp_path, written):
         index.read(*written, "encoder-a", PASSAGES)
 
 
+def test_vectors_kept_in_another_type(tmp_path, written):
+    io.write_vectors(VECTORS.astype(np.float16), tmp_path / "vectors.npy")
+    with pytest.raises(ModelError, match="expected 3 × 2 float32 vectors, got 3 × 2 float16; run `dvc"):
+        index.read(*written, "encoder-a", PASSAGES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_type_of_the_vectors_is_read_back(tmp_path, dtype):
+    vectors = MANY.astype(dtype)
+    opened = index.read(*write(tmp_path, vectors, index.build(vectors, "flat")), "encoder-a", PASSAGES)
+    assert opened.vectors.dtype == dtype and isinstance(opened.vectors, np.memmap)
+    # 2000 × 16 numbers after a header of 128 bytes
+    assert (tmp_path / "vectors.npy").stat().st_size == 128 + 2000 * 16 * np.dtype(dtype).itemsize
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_damaged_on_the_disk_is_named_when_search_comes_to_it(tmp_path, built, kind, value, dtype):
+    whole = MANY.astype(dtype)
+    paths = write(tmp_path, whole, index.Index(whole, built[kind].structure, built[kind].settings))
+    broken = whole.copy()
+    broken[7, 3] = value
+    io.write_vectors(broken, tmp_path / "vectors.npy")
+    opened = index.read(*paths, "encoder-a", PASSAGES)
+    with pytest.raises(
+        DataError, match=r"vectors\.npy: vector 7: expected finite numbers, got NaN .*; delete it and run"
+    ):
+        index.search(opened, MANY[7:8], 10)
+
+
 def test_vectors_of_another_corpus(tmp_path, written):
     io.write_vectors(VECTORS[:2], tmp_path / "vectors.npy")
-    with pytest.raises(ModelError, match=r"expected 3 × 2 vectors, got \(2, 2\)"):
+    with pytest.raises(ModelError, match="expected 3 × 2 float32 vectors, got 2 × 2 float32"):
         index.read(*written, "encoder-a", PASSAGES)
 
 
@@ -369,23 +415,3 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path):
     with pytest.raises(ServiceError, match=r"ann\.faiss: cannot write"):
         write(tmp_path, VECTORS, index.build(VECTORS, "flat"))
     assert not (tmp_path / "ann.faiss").exists()
-
-
-# --- the stage -------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_another_structure_encodes_nothing_and_keeps_what_training_reads(tmp_path, caplog):
-    io.write_table(PASSAGES, Passage, tmp_path / PASSAGES_TABLE)
-    kept = []
-    caplog.set_level("INFO")
-    for ann in ("flat", "hnsw"):
-        caplog.clear()
-        main(
-            BuildIndexParams(ann=ann, recall=0.9, latency_ms=20, base_model="builtin:minilm", language="english"),
-            tmp_path,
-        )
-        kept.append([(tmp_path / path).read_bytes() for path in (BASE_VECTORS, BASE_FINGERPRINT)])
-        assert json.loads(index.card_path(tmp_path / BASE_ANN).read_text())["ann"] == ann
-    assert kept[0] == kept[1]
-    assert "3 passages: 3 from the store, 0 encoded" in caplog.text

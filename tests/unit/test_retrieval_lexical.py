@@ -1,6 +1,7 @@
 """BM25 equals its formula and its library; what is asked in other words finds nothing."""
 
 import math
+from dataclasses import replace
 
 import bm25s
 import numpy as np
@@ -109,12 +110,12 @@ def test_missing_index(tmp_path):
         lexical.read(tmp_path / "data/index/lexical")
 
 
-@pytest.mark.parametrize("said", [None, "[]", "{}", '{"language": "klingon"}'])
+@pytest.mark.parametrize("said", [None, "[]", '{"language": "klingon", "passages": "f"}', '{"language": "english"}'])
 def test_an_index_that_does_not_say_its_language(tmp_path, said):
     lexical.write(lexical.build(PASSAGES), tmp_path / "lexical")
     card = tmp_path / "lexical" / lexical.ANALYSIS
     card.unlink() if said is None else card.write_text(said)
-    with pytest.raises(ModelError, match=r"expected analysis\.json with a language, .* run `dvc repro build_index`"):
+    with pytest.raises(ModelError, match=r"expected analysis\.json with language and passages, .* run `dvc repro"):
         lexical.read(tmp_path / "lexical")
 
 
@@ -126,8 +127,23 @@ def test_a_damaged_index(tmp_path):
 
 
 def test_an_index_of_other_passages():
-    with pytest.raises(ModelError, match="lexical index over other passages: expected these 2, got 3; run"):
+    with pytest.raises(ModelError, match="lexical index over other passages: expected these 2, got 3 others; run"):
         lexical.check(lexical.build(PASSAGES), PASSAGES[:2])
+    lexical.check(lexical.build(PASSAGES), PASSAGES)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [*PASSAGES[:-1], replace(PASSAGES[-1], text="other text")],
+        [*PASSAGES[:-1], replace(PASSAGES[-1], passage_id="other#0000")],
+        [*PASSAGES[::-1]],
+    ],
+)
+def test_other_passages_of_the_same_number(others, tmp_path):
+    lexical.write(lexical.build(PASSAGES), tmp_path / "lexical")
+    with pytest.raises(ModelError, match="lexical index over other passages: expected these 3, got 3 others; run `dvc"):
+        lexical.check(lexical.read(tmp_path / "lexical"), others)
 
 
 def test_an_unknown_language():

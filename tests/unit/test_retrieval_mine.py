@@ -1,5 +1,6 @@
-"""Hard negatives: near the question, and safely not gold; every candidate in the ledger."""
+"""Hard negatives: near the question, and safely not gold; what is left out stands in the ledger."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +35,8 @@ VECTORS = at(0.9, 0.88, 0.87, 0.5, -1.0)
 
 
 def run(margin: float, per_question: int = 4):
-    return mine.mine([QUESTION], ASKED, PASSAGES, VECTORS, lexical.build(PASSAGES), per_question, margin)
+    miner = mine.prepare([QUESTION], PASSAGES, lexical.build(PASSAGES), mine.Rules(per_question, margin))
+    return mine.mine(miner, ASKED, VECTORS)
 
 
 def ledger(passages, vectors, rules, asked=QUESTION, relabel=None):
@@ -61,7 +63,7 @@ def test_a_wider_margin_lets_the_closer_one_in_first():
     assert negatives[0].positive_score == pytest.approx(0.9)
 
 
-def test_the_ledger_holds_every_candidate_nearest_first():
+def test_every_candidate_is_judged_nearest_first():
     miner = mine.prepare([QUESTION], PASSAGES, lexical.build(PASSAGES), mine.Rules(per_question=1, margin=0.95))
     (block,) = miner.candidates(ASKED, VECTORS)
     assert [(c.passage_id.split("#")[0], c.status, c.reason) for c in block] == [
@@ -73,7 +75,14 @@ def test_the_ledger_holds_every_candidate_nearest_first():
     ]
     assert [c.score for c in block] == pytest.approx([0.9, 0.88, 0.87, 0.5, -1.0])
     assert {round(c.positive_score, 4) for c in block} == {0.9}
-    assert mine.columns(block)["status"] == ["excluded"] * 3 + ["negative", "spare"]
+    assert mine.columns(block, ["status"]) == {"status": ["excluded"] * 3 + ["negative", "spare"]}
+    assert mine.ledger(block) == {
+        "question_id": ["q"] * 3,
+        "passage_id": ["gold#0000", "twin#0000", "close#0000"],
+        "reason": [mine.OWN_GOLD, mine.NEAR_DUPLICATE, mine.TOO_CLOSE],
+        "score": [c.score for c in block[:3]],
+        "positive_score": [block[0].score] * 3,
+    }
 
 
 def test_what_overlaps_the_gold_span_is_no_negative():
@@ -162,4 +171,23 @@ def test_a_question_without_a_gold_passage_in_the_corpus(gold):
 
 
 def test_columns_of_nothing():
-    assert mine.columns([]) == {"question_id": [], "passage_id": [], "score": [], "positive_score": []}
+    assert mine.columns([], mine.TAKEN) == {"question_id": [], "passage_id": [], "score": [], "positive_score": []}
+    assert mine.ledger([]) == {name: [] for name in mine.LEDGER}
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 7), st.integers(0, 99))
+def test_the_blocks_told_hold_what_is_counted(question_block, seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((20, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    passages = [passage(f"d{n}#0000", f"thing {n % 5}", cluster=str(n % 4)) for n in range(20)]
+    asked = [question(f"q{n}", f"d{n}#0000", f"which thing {n % 5}?", cluster=str(n % 4)) for n in range(6)]
+    miner = mine.prepare(asked, passages, lexical.build(passages), mine.Rules(per_question=2, margin=0.9))
+    told: list[mine.Candidate] = []
+    mined, excluded = mine.mine(miner, vectors[:6], vectors, told.extend)
+    assert Counter(c.reason for c in told if c.status == "excluded") == excluded
+    assert mine.negatives(told) == mined
+    assert Counter(mine.ledger(told)["reason"]) == excluded
+    blocks = [*miner.candidates(vectors[:6], vectors, question_block=question_block)]
+    assert [c for block in blocks for c in block] == told

@@ -1,27 +1,16 @@
 """Cross-encoders: a tiny one with random weights learns which passage answers."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-from ragline.builtin import model_folder
 from ragline.errors import DataError, ModelError
-from ragline.retrieval import mine, rerank
+from ragline.retrieval import mine, rerank, rerank_train
 from ragline.types import Hit
+from tests.fixtures.cross_encoder import tiny
 from tests.fixtures.small import passage, question
-
-
-def tiny(folder: Path, labels: int = 1) -> str:
-    """The real structure and tokenizer, random weights of 16 dimensions."""
-    torch.manual_seed(0)
-    settings = BertConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=labels
-    )
-    BertForSequenceClassification(settings).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model_folder("builtin:minilm")).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +51,23 @@ def test_equal_scores_keep_their_order(name):
 
 
 def test_examples_from_mined_negatives():
-    examples = rerank.judged([*QUESTIONS, question("lonely", "d0#0000")], PASSAGES, NEGATIVES)
+    examples = rerank_train.judged([*QUESTIONS, question("lonely", "d0#0000")], PASSAGES, NEGATIVES)
     assert len(examples) == 8  # the lonely one has no negatives
     texts = ("n0\nnever any red", "n1\nnever any blue")
-    assert examples[0] == rerank.Judged("where is red?", "d0\nhere is red", texts)
+    assert examples[0] == rerank_train.Judged("where is red?", "d0\nhere is red", texts)
 
 
-def trained(name: str, loss: rerank.Loss, folder: Path, epochs: int = 3) -> tuple[rerank.Reranker, list]:
-    reranker = rerank.start(name, Path(), max_tokens=24, seed=7)
-    schedule = rerank.Schedule(loss, epochs, batch_size=4, learning_rate=3e-3, evaluations=2, seed=7)
-    examples = rerank.judged(QUESTIONS, PASSAGES, NEGATIVES)
-    return reranker, rerank.fit(reranker, examples, schedule, accuracy, folder)
+def trained(name: str, loss: rerank_train.Loss, folder: Path, epochs: int = 3) -> tuple[rerank.Reranker, list]:
+    reranker = rerank_train.start(name, Path(), max_tokens=24, seed=7)
+    schedule = rerank_train.Schedule(loss, epochs, batch_size=4, learning_rate=3e-3, evaluations=2, seed=7)
+    examples = rerank_train.judged(QUESTIONS, PASSAGES, NEGATIVES)
+    return reranker, rerank_train.fit(reranker, examples, schedule, accuracy, folder)
 
 
 def accuracy(reranker: rerank.Reranker) -> float:
     """Share of questions whose passage is scored best of its three."""
     right = 0
-    for example in rerank.judged(QUESTIONS, PASSAGES, NEGATIVES):
+    for example in rerank_train.judged(QUESTIONS, PASSAGES, NEGATIVES):
         scores = reranker.scores(example.question, [example.positive, *example.negatives])
         right += scores[0] == max(scores)
     return right / len(QUESTIONS)
@@ -91,10 +80,10 @@ def test_training_is_a_function_of_its_seed(name, loss, tmp_path):
     assert [p.dev for p in points if p.dev is not None]
     left, right = first.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(left[key], right[key]) for key in left)
-    untrained = rerank.start(name, Path(), max_tokens=24, seed=7).model.state_dict()
+    untrained = rerank_train.start(name, Path(), max_tokens=24, seed=7).model.state_dict()
     assert any(not torch.equal(left[key], untrained[key]) for key in left)
     assert points[-1].step == (18 if loss == "binary" else 6)  # 24 pairs or 8 lists, 4 a step, three times
-    rerank.save(first, tmp_path / "saved")
+    rerank_train.save(first, tmp_path / "saved")
     texts = [p.encoded_text for p in PASSAGES]
     assert rerank.load(str(tmp_path / "saved")).scores("where is red?", texts) == first.scores("where is red?", texts)
 
@@ -109,9 +98,9 @@ def test_what_never_answers_is_learned(name, loss, tmp_path):
 
 
 def test_no_examples(name, tmp_path):
-    schedule = rerank.Schedule("binary", 1, 4, 1e-3, 1, 0)
+    schedule = rerank_train.Schedule("binary", 1, 4, 1e-3, 1, 0)
     with pytest.raises(DataError, match="reranker: expected questions with hard negatives, got none"):
-        rerank.fit(rerank.load(name), [], schedule, accuracy, tmp_path / "fit")
+        rerank_train.fit(rerank.load(name), [], schedule, accuracy, tmp_path / "fit")
 
 
 def test_a_bi_encoder_is_no_reranker():
@@ -127,3 +116,12 @@ def test_a_classifier_of_more_outputs_is_no_reranker(tmp_path):
 def test_no_such_model(tmp_path):
     with pytest.raises(ModelError, match="no model here"):
         rerank.load(str(tmp_path))
+
+
+def test_other_weights_or_settings_have_another_fingerprint(name, tmp_path):
+    same = [rerank.fingerprint(name), rerank.fingerprint(Path(name).name, Path(name).parent)]
+    copy = Path(shutil.copytree(name, tmp_path / "copy"))
+    (copy / "README.md").write_text("said of the model")
+    assert {*same, rerank.fingerprint(str(copy))} == {same[0]}
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    assert rerank.fingerprint(str(copy)) != same[0]

@@ -72,13 +72,12 @@ def test_a_filter_that_lets_all_through_changes_nothing(retriever):
 def test_a_reranker_reads_more_than_it_gives_back(retriever):
     read = []
 
-    class Backwards:
-        def rerank(self, questions, hits):
-            read.extend(map(len, hits))
-            return [[Hit(hit.passage, n) for n, hit in enumerate(found)][::-1] for found in hits]
+    def backwards(questions, hits):
+        read.extend(map(len, hits))
+        return [[Hit(hit.passage, n / 10) for n, hit in enumerate(found)][::-1] for found in hits]
 
     plain = retriever.retrieve(["merge tables"], 6)
-    reranked = replace(retriever, reranker=Backwards(), rerank_depth=6).retrieve(["merge tables"], 2)
+    reranked = replace(retriever, rerank=backwards, rerank_depth=6).retrieve(["merge tables"], 2)
     assert read == [6]
     assert ids(reranked) == [ids(plain)[0][::-1][:2]]
     assert reranked[0][1] == plain[0][1]  # confidence stays the cosine

@@ -1,11 +1,12 @@
 """Filters by what is known of a passage."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from ragline.errors import DataError
-from ragline.retrieval.where import Where, fields_of
+from ragline.retrieval.where import Where, fields_of, parse
 from tests.fixtures.small import passage
 
 PASSAGES = [
@@ -40,6 +41,45 @@ def test_what_may_be_found(where, rows):
 def test_pages_the_wrong_way_round(pages):
     with pytest.raises(DataError, match=r"where\.pages: expected first and last page, from 1, got \(\d, \d\)"):
         Where(pages=pages)
+
+
+def test_sources_are_known_by_document():
+    fields = fields_of(PASSAGES, {"guide/a.pdf": "https://a.org/a.pdf", "notes[1].md": "notes, old"})
+    assert fields.mask(Where(source="https://*")).nonzero()[0].tolist() == [0, 1]
+    assert fields.mask(Where(source="notes, old")).nonzero()[0].tolist() == [3]
+    with pytest.raises(DataError, match=r"where\.source: the sources of these documents are not known"):
+        fields_of(PASSAGES).mask(Where(source="notes*"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ([], None),
+        (["title=Guide"], Where(title="Guide")),
+        (["title=Guide,pages=3-7", "doc_id=a,b*"], Where(title="Guide", pages=(3, 7), doc_id="a,b*")),
+        (["source=a, b,heading=x=y"], Where(source="a, b", heading="x=y")),
+        (["heading="], Where(heading="")),
+        (["pages=4"], Where(pages=(4, 4))),
+    ],
+)
+def test_as_a_person_types_it(parts, wanted):
+    assert parse(parts) == wanted
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("author=me", "where: expected doc_id, source, title, heading or pages, then = and a value, got 'author=me'"),
+        ("title", "then = and a value, got 'title'"),
+        ("title=a,title=b", "where: expected title once, got it again: 'title=b'"),
+        ("pages=two", "where.pages: expected a page or two, such as 3 or 3-7, got 'two'"),
+        ("pages=7-3", "where.pages: expected first and last page, from 1, got (7, 3)"),
+        ("pages=0", "where.pages: expected first and last page, from 1, got (0, 0)"),
+    ],
+)
+def test_what_a_person_mistypes(part, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        parse([part])
 
 
 def test_no_passages():

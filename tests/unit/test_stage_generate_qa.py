@@ -23,9 +23,9 @@ from ragline.artifacts import (
     RAW,
 )
 from ragline.errors import ConfigError, DataError, MissingArtifact
+from ragline.question_params import QuestionParams
 from ragline.runtime.params import load_section
 from ragline.types import SPLITS, Document, Drop, Passage, QAExample
-from ragline.question_params import QuestionParams
 from stages.generate_qa import READS, WRITES, main
 
 RULES = QuestionParams(

@@ -1,6 +1,7 @@
 """Stage train_retriever: an encoder is published only where dev shows it better than its base."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ragline.artifacts import (
     BASE_VECTORS,
     LEXICAL_INDEX,
     NEGATIVES,
+    NEGATIVES_LEDGER,
     OUTPUTS,
     PASSAGES,
     QUESTIONS_DEV,
@@ -21,8 +23,8 @@ from ragline.artifacts import (
     RETRIEVER_CURVE,
     RETRIEVER_SUMMARY,
 )
-from ragline.errors import ConfigError, ModelError
-from ragline.retrieval import encoder, index, lexical
+from ragline.errors import ConfigError, DataError, ModelError
+from ragline.retrieval import encoder, index, lexical, mine
 from ragline.types import Passage, QAExample
 from stages.train_retriever import WRITES, TrainRetrieverParams, main
 from tests.fixtures.encoders import write_tiny_encoder
@@ -52,14 +54,16 @@ PARAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+SHORT = Counter({"question with too few safe negatives": len(THINGS)})
+"""Counted beside the passages that were left out; not one of them."""
+
+
+def write_project(folder: Path, text: str, dtype: str = "float32") -> Path:
     """A page on each thing, and two questions on each: one to learn from, one for dev."""
-    folder = tmp_path_factory.mktemp("project")
     write_tiny_encoder(folder / "models")
-    passages = [passage(f"{t}#0000", f"The {t} stands on shelf {n}.", cluster=t) for n, t in enumerate(THINGS)]
+    passages = [passage(f"{t}#0000", text.format(t, n), cluster=t) for n, t in enumerate(THINGS)]
     base = encoder.load("models/tiny", folder)
-    vectors = encoder.encode_passages(base, [p.encoded_text for p in passages])
+    vectors = encoder.encode_passages(base, [p.encoded_text for p in passages]).astype(dtype)
     io.write_table(passages, Passage, folder / PASSAGES)
     for path, asked in ((QUESTIONS_TRAIN, "Where is the {}?"), (QUESTIONS_DEV, "Where is the {} now?")):
         questions = [question(f"{t}-{len(asked)}", f"{t}#0000", asked.format(t), cluster=t) for t in THINGS]
@@ -68,6 +72,11 @@ def root(tmp_path_factory) -> Path:
     io.write_json(asdict(index.fingerprint(base.fingerprint, passages, vectors)), folder / BASE_FINGERPRINT)
     lexical.write(lexical.build(passages), folder / LEXICAL_INDEX)
     return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_project(tmp_path_factory.mktemp("project"), "The {} stands on shelf {}.")
 
 
 def run(root: Path, **changes) -> dict:
@@ -93,8 +102,15 @@ def test_an_encoder_that_dev_shows_better_is_published(root):
     assert not np.allclose(encoder.encode_questions(found, asked), encoder.encode_questions(base, asked), atol=1e-3)
     assert (root / RETRIEVER_CURVE).read_text().startswith("step,loss,dev_mrr@10\n")
     assert len(io.read_frame(root / NEGATIVES)) == len(THINGS)
+    left_out = io.read_frame(root / NEGATIVES_LEDGER)
+    assert Counter(row["reason"] for row in left_out) == Counter(said["negatives"]["excluded"]) - SHORT
+    assert all(row["score"] > 0.99 * row["positive_score"] for row in left_out if row["reason"] == mine.TOO_CLOSE)
+    assert {(row["question_id"], row["passage_id"]) for row in left_out if row["reason"] == mine.OWN_GOLD} == {
+        (f"{t}-{len('Where is the {}?')}", f"{t}#0000") for t in THINGS
+    }
     first = {
-        str(path): path.read_bytes() for path in map(root.joinpath, (RETRIEVER_SUMMARY, NEGATIVES, RETRIEVER_CURVE))
+        str(path): path.read_bytes()
+        for path in map(root.joinpath, (RETRIEVER_SUMMARY, NEGATIVES, NEGATIVES_LEDGER, RETRIEVER_CURVE))
     }
     model = contents(root / RETRIEVER)
     run(root)
@@ -140,6 +156,22 @@ def test_every_way_of_training_ends_in_a_usable_encoder(root, changes):
     assert np.isfinite(encoder.encode_questions(found, ["Where is the oven?"])).all()
 
 
+@pytest.mark.parametrize("towers", ["question", "both"])
+def test_vectors_kept_as_float16_train_as_well(tmp_path, towers):
+    said = run(write_project(tmp_path, "The {} stands on shelf {}.", "float16"), towers=towers, epochs=5)
+    assert said["steps"] == 20 and said["dev"]["tuned"]["mrr@10"] > said["dev"]["base"]["mrr@10"]
+
+
+def test_copies_of_gold_passages_are_left_out_where_asked_for(tmp_path):
+    # 15 words have 11 runs of five; the last 9 words, the same on every page, have 5: 5 / (11 + 11 - 5) = 0.29.
+    root = write_project(tmp_path, "The {} stands on shelf {}. Ask at the desk before you take it home.")
+    assert mine.NEARLY_SAME_TEXT not in run(root, epochs=1, similar_from=0.3)["negatives"]["excluded"]
+    with pytest.raises(DataError, match="expected training questions with 1 hard negatives, got none of 32"):
+        run(root, epochs=1, similar_from=0.29)
+    reasons = Counter(row["reason"] for row in io.read_frame(root / NEGATIVES_LEDGER))
+    assert reasons[mine.NEARLY_SAME_TEXT] > 900 and len(reasons) == 2  # own gold passage, and every other candidate
+
+
 def test_a_loss_that_cannot_train_questions_alone_is_refused(root):
     with pytest.raises(ConfigError, match="localrqa trains one shared encoder; set towers: both"):
         run(root, compat="localrqa")
@@ -163,7 +195,7 @@ def test_a_model_that_knows_nothing_teaches_nothing_that_is_published(root, meth
     said = run(root, method=method, distil=DISTIL, epochs=1)
     assert said["method"] == method and said["pairs"] == len(THINGS) and said["steps"] == 4
     assert said["kept"] == "base" and said["negatives"] == {"mined": 0, "excluded": {}}
-    assert io.read_frame(root / NEGATIVES) == []
+    assert io.read_frame(root / NEGATIVES) == io.read_frame(root / NEGATIVES_LEDGER) == []
     base, found = encoder.load("models/tiny", root), encoder.load(str(RETRIEVER), root)
     assert np.array_equal(
         encoder.encode_questions(base, ["Where is the oven?"]), encoder.encode_questions(found, ["Where is the oven?"])

@@ -1,0 +1,201 @@
+"""The night as a Prefect flow: sources, pipeline, gate, what changed, word of it: `python -m flows.nightly`.
+
+What is served changes at the gate alone, and the gate comes last: a night that fails or brings nothing better leaves
+the champion as it is.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from prefect import Flow, State, flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.schedules import Cron
+from prefect.states import Completed, Failed
+from prefect.types.entrypoint import EntrypointType
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from flows import notices
+from flows.pipeline import pipeline
+from flows.processes import Processes
+from ragline import changes
+from ragline.artifacts import REPORT
+from ragline.errors import ConfigError, ServiceError
+from ragline.promotion.gate import gate
+from ragline.promotion.verdict import Decision
+from ragline.runtime.params import Section
+
+DEPLOYMENTS = Path("prefect.yaml")
+
+SHOWN = 50
+"""Rows of an artifact's table; the count is of all."""
+
+
+class Site(Section):
+    """A web site to read anew every night, as `ragline fetch` does."""
+
+    name: str
+    """Folder under data/raw."""
+    addresses: Annotated[list[str], Field(min_length=1)]
+    """A sitemap, a robots.txt that names some, or pages."""
+    pages: PositiveInt = 1000
+    """Pages requested at most."""
+    delay_s: NonNegativeFloat = 1.0
+    """Between two requests."""
+
+
+@task(task_run_name="refresh {site.name}", cache_policy=NO_CACHE, persist_result=False)
+def refresh(site: Site) -> None:
+    """Fetch a site's pages into data/raw, whole or not at all.
+
+    Raises:
+        ServiceError: it could not be read; its pages of earlier nights stay.
+    """
+    command = [sys.executable, "-m", "ragline.cli", "fetch", f"--pages={site.pages}", f"--delay={site.delay_s}"]
+    processes = Processes()
+    try:
+        ended = processes.follow([*command, "--", site.name, *site.addresses], get_run_logger().info)
+    finally:
+        processes.stop()
+    if ended.code:
+        raise ServiceError(f"{site.name}: not refreshed, exit {ended.code}: {' / '.join(ended.tail[-3:])}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def judge() -> Decision:
+    """Weigh the new build against the champion; promotes it if it is better."""
+    decision = gate(Path())
+    get_run_logger().info(decision.reason)
+    return decision
+
+
+@task(retries=2, retry_delay_seconds=20, cache_policy=NO_CACHE, persist_result=False)
+def tell(ended: str, title: str, body: str) -> None:
+    """Send word of the night; the log has it, too."""
+    get_run_logger().info("%s\n%s", title, body)
+    notices.send(notices.recipients(), ended, title, body)
+
+
+def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Prefect's hook for nights that failed, crashed or were cancelled."""
+    body = f"{flow_run.name}: {state.message}\n\nWhat is served has not changed."
+    notices.send(notices.recipients(), str(state.name), f"Ragline: night {state.name}", body)
+
+
+@flow(name="nightly", on_failure=[tell_failure], on_crashed=[tell_failure], on_cancellation=[tell_failure])
+def nightly(sites: list[Site] | None = None) -> State[Any]:
+    """Refresh the sources, build what is stale, and promote the build if it is better than the champion.
+
+    Args:
+        sites: web sites to fetch first. One that cannot be read keeps its earlier pages, and the notice says so.
+
+    Returns:
+        Completed as Promoted, Kept or Unchanged, with the gate's reason; Failed where a stage was not built.
+
+    Raises:
+        RaglineError: settings are wrong, or the gate could not decide; the champion stays.
+    """
+    notices.recipients()  # a wrong address shows now, not after hours
+    before = changes.served()
+    warnings = _refresh(sites or [])
+    built = pipeline(return_state=True)
+    if not built.is_completed():
+        return Failed(message=built.message)
+    decision = judge()
+    after = changes.read_results()
+    differences, bad = changes.metric_changes(before, after), changes.turned_bad(before, after)
+    _show(differences, bad, decision)
+    ended = _ended(built.result(), decision)
+    counts = f"{len(differences)} metrics differ from the champion's, {len(bad)} questions turned bad"
+    body = "\n\n".join([decision.reason, *warnings, counts, f"report: {_report()}"])
+    tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
+    return Completed(name=ended, message=decision.reason)
+
+
+def _refresh(sites: list[Site]) -> list[str]:
+    states = [refresh(site, return_state=True) for site in sites]
+    return [f"warning: {state.message}" for state in states if not state.is_completed()]
+
+
+def _ended(stages: dict[str, str], decision: Decision) -> str:
+    if decision.promoted:
+        return "Promoted"
+    return "Unchanged" if set(stages.values()) == {"Unchanged"} else "Kept"
+
+
+def _show(differences: list[changes.Change], bad: list[changes.TurnedBad], decision: Decision) -> None:
+    """The night as artifacts, beside the table of stages that the pipeline leaves."""
+    rows = [{"metric": c.name, "before": c.before, "after": c.after, "change": _difference(c)} for c in differences]
+    create_table_artifact(key="metrics", table=rows, description=f"{len(rows)} metrics differ from the champion's")
+    create_table_artifact(
+        key="turned-bad",
+        table=[{"question": b.question, "metric": b.metric, "before": b.before, "after": b.after} for b in bad[:SHOWN]],
+        description=f"{len(bad)} questions turned bad, the deepest falls first",
+    )
+    verdict = "\n\n".join(filter(None, [decision.reason, decision.table]))
+    create_markdown_artifact(key="verdict", markdown=verdict, description="Champion against challenger")
+    create_link_artifact(key="report", link=_report(), link_text=str(REPORT))
+
+
+def _difference(change: changes.Change) -> float | None:
+    return None if change.before is None or change.after is None else round(change.after - change.before, 6)
+
+
+def _report() -> str:
+    return REPORT.resolve().as_uri()
+
+
+def settings(path: Path = DEPLOYMENTS) -> dict[str, Any]:
+    """The nightly deployment as prefect.yaml describes it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: not found; run this in the project's root")
+    found = [d for d in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"] if d["name"] == "nightly"]
+    if len(found) != 1:
+        raise ConfigError(f"{path}: expected one deployment 'nightly', got {len(found)}")
+    return dict(found[0])
+
+
+def serve(deployment: dict[str, Any]) -> None:
+    """Run every night what the deployment says, until somebody stops this process."""
+    # Without a limit of the process itself: that would let a second run wait where the deployment's limit cancels it.
+    nightly.serve(
+        name=deployment["name"],
+        description=deployment["description"],
+        parameters=deployment["parameters"],
+        schedules=[Cron(each.pop("cron"), **each) for each in map(dict, deployment["schedules"])],
+        global_limit=ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"]),
+        tags=deployment["tags"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+def main() -> int:
+    """One night now, or every night; on Prefect's own temporary server, or the one PREFECT_API_URL names."""
+    parser = argparse.ArgumentParser(prog="python -m flows.nightly", description="Run a night under Prefect.")
+    parser.add_argument("--serve", action="store_true", help="every night, as prefect.yaml says; needs a server")
+    options = parser.parse_args()
+    try:
+        if options.serve:
+            serve(settings())
+            return 0
+        return 0 if nightly(return_state=True).is_completed() else 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except ConfigError as error:
+        logging.getLogger("ragline").error("%s", error)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

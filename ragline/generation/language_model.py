@@ -1,0 +1,296 @@
+"""A causal or an encoder-decoder language model that answers from numbered passages: loading, saving, writing.
+
+A model that was tuned whole is stored whole. One that was tuned by adapters is stored as these, and the model that they
+belong to is named.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ragline import io, repro
+from ragline.builtin import model_folder
+from ragline.errors import ConfigError, ModelError
+from ragline.generation import prompts
+from ragline.generation.generator import Written, grounded
+from ragline.progress import track
+from ragline.types import Hit
+
+CONFIG = "language_model.json"
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""Ends of the names of architectures that write; any other would get a head of random numbers."""
+BATCH = 16
+"""Questions answered at once."""
+TODAY = "26 Jul 2024"
+"""For chat templates that tell the model the date: a clock would make every day another model."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is read and written."""
+
+    passages: int
+    """Passages read per question."""
+    max_input_tokens: int
+    """The whole prompt; passages are cut, never the question."""
+    max_answer_tokens: int
+    """The answer with its end mark."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Questions, passages and answers as a model's tokens."""
+
+    tokenizer: PreTrainedTokenizerBase
+    seq2seq: bool
+
+    def prompt_tokens(self, question: str, passages: Sequence[str], limit: int) -> list[int]:
+        """The prompt, at most `limit` tokens, special ones among them.
+
+        Raises:
+            DataError: the question alone is too long.
+        """
+        first, last = self._around()
+        room = limit - len(first) - len(last)
+        text = prompts.fitted(question, passages, room, self._rendered, self._offsets)
+        return [*first, *self._plain(text), *last]
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """The answer as the model is to write it, with its end mark."""
+        if self.seq2seq:
+            tokens = list(self.tokenizer(text_target=answer)["input_ids"])
+        elif self.tokenizer.chat_template:
+            tokens = self._plain(self._reply(answer))
+        else:
+            tokens = self._plain(f" {answer}")
+        end = int(self.tokenizer.eos_token_id)
+        return [*tokens[: tokens.index(end)], end] if end in tokens else [*tokens, end]
+
+    def _rendered(self, content: str) -> str:
+        if self.seq2seq or not self.tokenizer.chat_template:
+            return content
+        return self._chat([{"role": "user", "content": content}], add_generation_prompt=True)
+
+    def _reply(self, answer: str) -> str:
+        """What the chat template puts after the prompt, to the end."""
+        asked = {"role": "user", "content": "?"}
+        before = self._chat([asked], add_generation_prompt=True)
+        whole = self._chat([asked, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+        if not whole.startswith(before):
+            raise ModelError(
+                f"chat template: expected an answer to follow its prompt, got {whole[-80:]!r} after {before[-80:]!r}; "
+                "name a model with another template"
+            )
+        return whole[len(before) :]
+
+    def _chat(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt, date_string=TODAY
+            )
+        )
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """Special tokens that stand before and after a prompt."""
+        if self.tokenizer.chat_template and not self.seq2seq:
+            return [], []  # the template writes them
+        bare, dressed = self._plain("a"), list(self.tokenizer("a")["input_ids"])
+        at = next(place for place in range(len(dressed)) if dressed[place : place + len(bare)] == bare)
+        return dressed[:at], dressed[at + len(bare) :] if self.seq2seq else []
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [(int(start), int(end)) for start, end in found["offset_mapping"]]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model with its tokenizer and limits."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    limits: Limits
+
+    @property
+    def wording(self) -> Wording:
+        return Wording(self.tokenizer, bool(self.model.config.is_encoder_decoder))
+
+    @torch.inference_mode()
+    def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
+        """As `Generator.answer`: greedy, prompts of like length together."""
+        answers = [Written("", ())] * len(questions)
+        read = [list(hits)[: self.limits.passages] for hits in retrieved]
+        tokens = {
+            row: self.wording.prompt_tokens(
+                questions[row], [hit.passage.encoded_text for hit in hits], self.limits.max_input_tokens
+            )
+            for row, hits in enumerate(read)
+            if hits
+        }
+        order = sorted(tokens, key=lambda row: (-len(tokens[row]), row))
+        model: Any = self.model
+        model.eval()
+        starts = range(0, len(order), BATCH)
+        for start in track(starts, len(starts), f"writing answers ({BATCH} a step)"):
+            rows = order[start : start + BATCH]
+            for row, text in zip(rows, self._write([tokens[row] for row in rows]), strict=True):
+                answers[row] = grounded(prompts.parse(text, len(read[row])), read[row])
+        return answers
+
+    def _write(self, asked: Sequence[list[int]]) -> list[str]:
+        seq2seq = self.wording.seq2seq
+        ids, mask = padded(asked, pad(self.tokenizer), left=not seq2seq)
+        model: Any = self.model
+        with repro.half_precision():
+            written = model.generate(
+                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=self._greedy()
+            )
+        begin = 0 if seq2seq else ids.shape[1]
+        return [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
+
+    def _greedy(self) -> GenerationConfig:
+        """Nothing of the model's own settings but its marks: they sample, or forbid what the training asked for."""
+        own = self.model.generation_config
+        ends = own.eos_token_id if own is not None and own.eos_token_id is not None else []
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=self.limits.max_answer_tokens,
+            eos_token_id=sorted({*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}),
+            pad_token_id=pad(self.tokenizer),
+            decoder_start_token_id=start_mark(self.model),
+        )
+
+
+def pad(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills up a row; where there is none, any would do, as it is masked."""
+    found = tokenizer.pad_token_id
+    return int(found if found is not None else tokenizer.eos_token_id)
+
+
+def start_mark(model: PreTrainedModel) -> int | None:
+    """What an encoder-decoder's answer starts from; None for a causal model."""
+    config: Any = model.config
+    for owner in (config, model.generation_config):
+        if config.is_encoder_decoder and getattr(owner, "decoder_start_token_id", None) is not None:
+            return int(owner.decoder_start_token_id)
+    return int(config.bos_token_id) if config.is_encoder_decoder else None
+
+
+def padded(rows: Sequence[Sequence[int]], filler: int, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Rows of tokens as (n, longest) int64, and their mask, 1 for tokens."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), filler, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for row, tokens in enumerate(rows):
+        place = slice(longest - len(tokens), longest) if left else slice(0, len(tokens))
+        ids[row, place], mask[row, place] = torch.tensor(tokens, dtype=torch.long), 1
+    return ids, mask
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def load_base(name: str, limits: Limits, root: Path = Path()) -> LanguageModel:
+    """A model by builtin name, folder or hub id, as it was published.
+
+    Raises:
+        ModelError: there is no such model, or it is no language model.
+        ConfigError: it reads less than the limits ask for.
+    """
+    return _read(name, model_folder(name, root), limits)
+
+
+def _read(name: str, where: Path, limits: Limits) -> LanguageModel:
+    try:
+        config = AutoConfig.from_pretrained(where)
+        if not any(name.endswith(WRITERS) for name in config.architectures or []):
+            raise ValueError(f"expected a causal or encoder-decoder model, got {config.architectures}")
+        kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{name}: not a usable language model: {' '.join(str(error).split())[:200]}") from error
+    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{name}: expected a tokenizer.json with an end mark (eos_token), got none; name another model"
+        )
+    reads = getattr(config, "max_position_embeddings", None)
+    wanted = limits.max_input_tokens + (0 if config.is_encoder_decoder else limits.max_answer_tokens)
+    if reads is not None and wanted > reads:
+        raise ConfigError(
+            f"train_generator.max_input_tokens: expected prompt and answer of at most {reads} tokens, as {name} reads "
+            f"no more, got {wanted}; lower max_input_tokens"
+        )
+    return LanguageModel(model.to(repro.device()), tokenizer, limits)
+
+
+def fingerprint(where: Path) -> str:
+    """sha256 over a model's weights and settings."""
+    files = sorted([where / "config.json", *where.glob("*.safetensors")])
+    return io.digest(*(part for file in files for part in (file.name, io.file_digest(file))))
+
+
+def save(
+    trained: LanguageModel, weights: Mapping[str, Tensor], adapter_of: str | None, folder: Path, root: Path = Path()
+) -> None:
+    """Write a tuned model, its tokenizer and limits.
+
+    Args:
+        weights: its state, as training gathered it.
+        adapter_of: name of the base whose weights stay where they are; None where the model is stored whole.
+    """
+    base = {"name": adapter_of, "fingerprint": fingerprint(model_folder(adapter_of, root))} if adapter_of else None
+    with io.whole_folder(folder) as part:
+        trained.model.save_pretrained(part, state_dict=dict(weights))
+        trained.tokenizer.save_pretrained(part)
+        (part / "README.md").unlink(missing_ok=True)  # peft's card, which says nothing
+        settings = {"limits": asdict(trained.limits), "base": base}
+        (part / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path, root: Path = Path()) -> LanguageModel:
+    """Read what `save` wrote; adapters are added into their base.
+
+    Raises:
+        MissingArtifact: no model there.
+        ModelError: it is not one that this module wrote, or damaged, or its base is another one by now.
+    """
+    settings = io.read_json(folder / CONFIG)
+    try:
+        limits, base = Limits(**settings["limits"]), settings["base"]
+    except (TypeError, KeyError) as error:
+        raise ModelError(f"{folder / CONFIG}: not settings: {error}; run `dvc repro train_generator`") from None
+    if base is None:
+        return _read(str(folder), folder, limits)
+    where = model_folder(base["name"], root)
+    if fingerprint(where) != base["fingerprint"]:
+        raise ModelError(
+            f"{folder}: adapters for other weights than {base['name']} now has; run `dvc repro train_generator`"
+        )
+    bare = _read(base["name"], where, limits)
+    try:
+        merged = PeftModel.from_pretrained(bare.model, folder).merge_and_unload()
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: not adapters: {reason}; run `dvc repro train_generator`") from error
+    return LanguageModel(merged, bare.tokenizer, limits)

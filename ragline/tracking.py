@@ -1,0 +1,213 @@
+"""What the pipeline made, told to MLflow: runs with their figures, models under the names challenger and champion.
+
+Stages know nothing of it: a stage that DVC restored would have nothing to log. One publication reads dvc.lock,
+params.yaml and the reports, and is keyed by the bytes of dvc.lock. Every step is found or made, so a publication that
+was killed is completed by the next.
+
+Serving does not ask MLflow. A model's entry points at a folder: the champion's at its version, which never changes, the
+challenger's at the project, with the digest that it had.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from ragline import io
+from ragline.artifacts import BUNDLES, COMPARISONS, GENERATOR, LOCK, METRICS, PARAMS, REPORT, RETRIEVER, TIMINGS
+from ragline.errors import ServiceError
+from ragline.promotion import bundles
+from ragline.promotion.lock import exclusive
+from ragline.runtime.lock_file import StageLock, outputs, read_lock
+from ragline.runtime.params import read_params
+
+EXPERIMENT = "ragline"
+DATABASE = Path("mlflow.db")
+FILES = Path("mlruns")
+MODELS = {"ragline-retriever": RETRIEVER, "ragline-generator": GENERATOR}
+SHOWN = (REPORT, METRICS, COMPARISONS, PARAMS, LOCK)
+"""Files that are copied beside the run."""
+DATA = ("data/raw", "data/gold", "data/documents.parquet", "data/passages.parquet", "data/questions/")
+"""Data sets of the run: these paths, or what lies under them."""
+
+KEY, STAGE, PARENT, BUNDLE, MD5 = "ragline.lock", "ragline.stage", "mlflow.parentRunId", "ragline.bundle", "ragline.md5"
+AT_ONCE = 100
+"""Params, or tags, that MLflow takes in one call."""
+LONGEST = 500
+"""Characters of a param's value."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What MLflow holds now."""
+
+    uri: str
+    run_id: str
+    new: bool
+    """False where an earlier call had published this dvc.lock."""
+    aliases: dict[str, str]
+    """`model@alias` → version of the entry."""
+
+
+def publish(root: Path = Path()) -> Published:
+    """Log the last run of the pipeline, register its models as challenger, and the champion's, if any, as champion.
+
+    MLFLOW_TRACKING_URI names the server; without it, mlflow.db in the project is written. A second call changes
+    nothing.
+
+    Raises:
+        MissingArtifact, DataError: the pipeline has not run, or its files are damaged.
+        ServiceError: MLflow refused, or the disk did.
+    """
+    own = f"sqlite:///{(root / DATABASE).resolve()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or own
+    with exclusive(root / BUNDLES / "publish", wait=True):
+        try:
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment = _experiment(client, (root / FILES).resolve().as_uri() if uri == own else None)
+            run_id, new = _run(client, experiment, root)
+            aliases = _register(client, root, run_id, "challenger", "")
+            if now := bundles.standing(root):
+                place = bundles.folder(root, now.version)
+                aliases |= _register(client, place, _run(client, experiment, place)[0], "champion", now.version)
+        except MlflowException as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ServiceError(f"{uri}: MLflow refused: {reason}; mend it, and run `ragline publish` again") from error
+    return Published(uri, run_id, new, aliases)
+
+
+def _experiment(client: MlflowClient, files: str | None) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    return str(found.experiment_id) if found else str(client.create_experiment(EXPERIMENT, artifact_location=files))
+
+
+# --- runs ------------------------------------------------------------------------------------------
+
+
+def _run(client: MlflowClient, experiment: str, root: Path) -> tuple[str, bool]:
+    """The run of the dvc.lock in a project or a version, and whether it is new; an unfinished one is made anew."""
+    key = io.file_digest(io.require(LOCK, root))
+    for found in client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", ViewType.ACTIVE_ONLY):
+        run_id = str(found.info.run_id)
+        if found.info.status == "FINISHED":
+            return run_id, False
+        for child in client.search_runs([experiment], f"tags.`{PARENT}` = '{run_id}'", ViewType.ACTIVE_ONLY):
+            client.delete_run(child.info.run_id)
+        client.delete_run(run_id)
+    stages = read_lock(root)
+    parent = str(client.create_run(experiment, run_name=f"pipeline {key[:8]}", tags={KEY: key}).info.run_id)
+    _log_params(client, parent, dict(_flat(read_params(root / PARAMS))))
+    _log_metrics(client, parent, dict(_numbers(io.read_json(root / METRICS))))
+    client.log_inputs(parent, _datasets(stages))
+    for name, stage in stages.items():
+        child = client.create_run(experiment, run_name=name, tags={PARENT: parent, STAGE: name})
+        _log_stage(client, str(child.info.run_id), name, stage, root)
+        client.set_terminated(child.info.run_id)
+    for path in SHOWN:
+        client.log_artifact(parent, str(io.require(path, root)))
+    client.set_terminated(parent)  # last: only now does the run count as published
+    return parent, True
+
+
+def _log_stage(client: MlflowClient, run_id: str, name: str, stage: StageLock, root: Path) -> None:
+    _log_params(client, run_id, dict(_flat(stage.params)))
+    tags = [RunTag(f"dvc.out.{path}", md5) for path, md5 in stage.outs.items()]
+    for start in range(0, len(tags), AT_ONCE):
+        client.log_batch(run_id, tags=tags[start : start + AT_ONCE])
+    reports = [root / path for path in stage.outs if path.startswith("reports/") and (root / path).is_file()]
+    for path in reports:
+        if path.suffix == ".json":
+            _log_metrics(client, run_id, dict(_numbers(io.read_json(path), f"{path.stem}.")))
+        elif path.suffix == ".csv":
+            _log_curve(client, run_id, path)
+    if (took := root / TIMINGS / f"{name}.json").is_file():
+        _log_metrics(client, run_id, dict(_numbers(io.read_json(took))))
+
+
+def _log_params(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:
+    params = [Param(_name(name), str(value)[:LONGEST]) for name, value in values.items()]
+    for start in range(0, len(params), AT_ONCE):
+        client.log_batch(run_id, params=params[start : start + AT_ONCE])
+
+
+def _log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) -> None:
+    now = _milliseconds()
+    client.log_batch(run_id, metrics=[Metric(_name(name), value, now, 0) for name, value in values.items()])
+
+
+def _log_curve(client: MlflowClient, run_id: str, path: Path) -> None:
+    """A table whose first column is the step."""
+    now, points = _milliseconds(), []
+    for row in io.read_csv(path):
+        (_, step), *cells = row.items()
+        points += [Metric(_name(f"curve.{name}"), float(cell), now, int(float(step))) for name, cell in cells if cell]
+    for start in range(0, len(points), 10 * AT_ONCE):
+        client.log_batch(run_id, metrics=points[start : start + 10 * AT_ONCE])
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)
+
+
+def _datasets(stages: Mapping[str, StageLock]) -> list[DatasetInput]:
+    """What the run read and made of data, each with DVC's digest."""
+    md5s = {path: md5 for stage in stages.values() for path, md5 in stage.deps.items()} | outputs(stages)
+    chosen = sorted(path for path in md5s if path.startswith(DATA) and not path.endswith(".jsonl"))
+    source = "local"
+    return [DatasetInput(Dataset(path, md5s[path], source, json.dumps({"uri": path}))) for path in chosen]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings, dotted; a list is a leaf."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{prefix}{name}.")
+    else:
+        yield prefix.removesuffix("."), value
+
+
+def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The leaves that are finite numbers."""
+    for name, leaf in _flat(value, prefix):
+        if isinstance(leaf, (int, float)) and not isinstance(leaf, bool) and math.isfinite(leaf):
+            yield name, float(leaf)
+
+
+def _name(name: str) -> str:
+    """As MLflow allows it: letters, digits and a few signs."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in name.replace("@", "_at_"))
+
+
+# --- models ----------------------------------------------------------------------------------------
+
+
+def _register(client: MlflowClient, place: Path, run_id: str, alias: str, bundle: str) -> dict[str, str]:
+    """Enter the models of a project or a version, and give them the alias."""
+    key, md5s = io.file_digest(place / LOCK), outputs(read_lock(place))
+    aliases = {}
+    for name, path in MODELS.items():
+        tags = {KEY: key, BUNDLE: bundle, MD5: md5s[str(path)]}
+        version = _entered(client, name, tags)
+        if version is None:
+            source = str(io.require(path, place).resolve())
+            version = str(client.create_model_version(name, source, run_id, tags=tags).version)
+        client.set_registered_model_alias(name, alias, version)
+        aliases[f"{name}@{alias}"] = version
+    return aliases
+
+
+def _entered(client: MlflowClient, name: str, tags: Mapping[str, str]) -> str | None:
+    """The version with these tags, if there is one; the model itself is made where it is new."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    where = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items() if value)
+    found = client.search_model_versions(f"name = '{name}' and {where}")
+    return next((str(entry.version) for entry in found if entry.tags.get(BUNDLE, "") == tags[BUNDLE]), None)

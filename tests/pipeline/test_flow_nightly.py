@@ -1,0 +1,108 @@
+"""The night: what it promotes, what it leaves alone, whom it tells. Stages are shell commands, the gate a stand-in."""
+
+import http.server
+import json
+import threading
+
+import pytest
+
+from ragline.promotion.verdict import Decision
+
+pytestmark = [pytest.mark.prefect]
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """What a web hook was told, in order."""
+    told: list[dict[str, str]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAGLINE_NOTIFY", f"json://127.0.0.1:{server.server_port}/")
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def night(prefect_server, shell_project, monkeypatch):
+    """Runs a night whose gate says what it is told to; returns its state."""
+    from flows import nightly
+
+    def run(decision=None, **parameters):
+        def gate(root):
+            if decision is None:
+                pytest.fail("the gate was asked")
+            return decision
+
+        monkeypatch.setattr(nightly, "gate", gate)
+        return nightly.nightly(**parameters, return_state=True)
+
+    return run
+
+
+KEPT = Decision(False, "kept: no gain", "| metric | difference |\n|---|---|")
+
+
+def test_nights_that_end_well(night, heard, shell_project):
+    from prefect.artifacts import Artifact
+
+    state = night(Decision(True, "promoted: the first"))
+    assert (state.name, state.message) == ("Promoted", "promoted: the first")
+    written = (shell_project / "dvc.lock").stat().st_mtime_ns
+    assert night(KEPT).name == "Unchanged"
+    assert (shell_project / "dvc.lock").stat().st_mtime_ns == written
+    (shell_project / "source.txt").write_text("banana")
+    assert night(KEPT).name == "Kept"
+    assert [word["title"] for word in heard] == [f"Ragline: night {e}" for e in ("Promoted", "Unchanged", "Kept")]
+    assert [word["type"] for word in heard] == ["success", "info", "info"]
+    assert "kept: no gain" in heard[-1]["message"] and "reports/index.html" in heard[-1]["message"]
+    assert KEPT.table in str(Artifact.get("verdict").data)
+    assert "| shout | Completed |" in str(Artifact.get("stages").data)
+
+
+def test_a_failed_stage_never_reaches_the_gate(night, heard, shell_project):
+    text = (shell_project / "dvc.yaml").read_text()
+    (shell_project / "dvc.yaml").write_text(text.replace("head -c 1", "echo broken tool && false"))
+    state = night()
+    assert state.is_failed() and "not built: initial (Failed), shout (NotReady)" in state.message
+    (word,) = heard
+    assert word["type"] == "failure" and word["title"] == "Ragline: night Failed"
+    assert "broken tool" in word["message"] and "What is served has not changed." in word["message"]
+
+
+def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project, heard):
+    from flows.nightly import nightly
+
+    state = nightly(return_state=True)  # the real gate, in a project without its section of params.yaml
+    assert state.is_failed() and "params.yaml" in heard[0]["message"]
+
+
+def test_a_site_that_is_gone_keeps_its_pages(night, heard, shell_project):
+    sites = [{"name": "manual", "addresses": ["http://127.0.0.1:9/sitemap.xml"], "pages": 1, "delay_s": 0.0}]
+    assert night(KEPT, sites=sites).name == "Kept"
+    assert "warning: " in heard[0]["message"] and "manual: not refreshed, exit 5" in heard[0]["message"]
+
+
+def test_a_deaf_recipient_fails_nothing(night, monkeypatch):
+    from flows.nightly import tell
+
+    monkeypatch.setenv("RAGLINE_NOTIFY", "json://127.0.0.1:9/")
+    monkeypatch.setattr(tell, "retry_delay_seconds", 0)
+    assert night(KEPT).name == "Kept"
+
+
+def test_a_wrong_address_shows_before_anything_is_built(night, monkeypatch, shell_project):
+    monkeypatch.setenv("RAGLINE_NOTIFY", "json://127.0.0.1:9/ nonsense://secret")
+    state = night()
+    assert state.is_failed() and "RAGLINE_NOTIFY: address 2 is none" in state.message
+    assert "secret" not in state.message and not (shell_project / "dvc.lock").exists()

@@ -1,0 +1,140 @@
+"""Publication to a real MLflow store in SQLite: once, completed after a kill, consistent when two do it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from ragline import tracking
+from ragline.artifacts import GENERATOR, LOCK, RETRIEVER
+from ragline.errors import MissingArtifact
+from ragline.promotion import bundles
+from ragline.promotion.gate import gate
+from ragline.runtime.lock_file import dvc_md5
+from tests.conftest import ROOT
+from tests.fixtures import promotable
+
+pytestmark = pytest.mark.slow  # the database alone takes seconds to make
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Path:
+    """An empty store, made once."""
+    path = tmp_path_factory.mktemp("mlflow") / tracking.DATABASE
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path, database: Path, monkeypatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(database, tmp_path / tracking.DATABASE)
+    promotable.write(tmp_path)
+    return tmp_path
+
+
+def client(root: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{(root / tracking.DATABASE).resolve()}")
+
+
+def runs(root: Path) -> list[Run]:
+    """The active runs, parents last."""
+    store = client(root)
+    experiment = store.get_experiment_by_name(tracking.EXPERIMENT)
+    return sorted(store.search_runs([experiment.experiment_id]), key=lambda run: run.info.run_name)
+
+
+def folders(root: Path, alias: str) -> list[Path]:
+    """Where the models of an alias lie."""
+    store = client(root)
+    return [Path(store.get_model_version_by_alias(name, alias).source) for name in tracking.MODELS]
+
+
+def test_a_run_with_its_stages_models_and_data(root):
+    done = tracking.publish(root)
+    assert done.new
+    child, parent = runs(root)
+    assert parent.info.run_id == done.run_id
+    assert parent.data.metrics == {"test.n": 100, "test.retrieval.hybrid.mrr_at_10": 0.5}
+    assert parent.data.params["promotion.target.metric"] == "mrr@10"
+    digests = {entry.dataset.name: entry.dataset.digest for entry in parent.inputs.dataset_inputs}
+    assert digests["data/passages.parquet"] == dvc_md5(root / "data/passages.parquet")
+    assert digests["data/raw"] == "0" * 32 + ".dir"
+    assert (child.info.run_name, child.data.tags[tracking.PARENT]) == ("evaluate", done.run_id)
+    assert child.data.tags["dvc.out.models/retriever"] == dvc_md5(root / RETRIEVER)
+    assert child.data.params == {"evaluate.seed": "13"}
+    assert {file.path for file in client(root).list_artifacts(done.run_id)} >= {"dvc.lock", "index.html"}
+    assert folders(root, "challenger") == [root / RETRIEVER, root / GENERATOR]
+
+
+def test_a_second_time_changes_nothing(root):
+    first = tracking.publish(root)
+    second = tracking.publish(root)
+    assert (second.run_id, second.new, second.aliases) == (first.run_id, False, first.aliases)
+    assert len(runs(root)) == 2
+    assert len(client(root).search_model_versions()) == 2
+
+
+def test_the_champion_is_the_one_that_is_served(root):
+    gate(root)
+    tracking.publish(root)
+    promotable.retrain(root, "two")
+    tracking.publish(root)
+    one = bundles.folder(root, "v0001")
+    assert folders(root, "champion") == [one / RETRIEVER, one / GENERATOR]
+    gate(root, anyway=True)
+    tracking.publish(root)
+    two = bundles.folder(root, "v0002")
+    assert folders(root, "champion") == [two / RETRIEVER, two / GENERATOR]
+    bundles.rollback(root)
+    done = tracking.publish(root)
+    assert folders(root, "champion") == [one / RETRIEVER, one / GENERATOR]
+    assert done.aliases["ragline-retriever@champion"] == "2"  # entered once, found again
+    assert len(runs(root)) == 4
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mlflow import MlflowClient
+from ragline import tracking
+if len(sys.argv) > 2:
+    setattr(MlflowClient, sys.argv[2], lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+print(tracking.publish(Path(sys.argv[1])).new)
+"""
+
+
+def publishing(root: Path, *killed_at: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", KILLED, str(root), *killed_at]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+@pytest.mark.parametrize("step", ["log_inputs", "set_terminated", "create_model_version", "set_registered_model_alias"])
+def test_killed_at_any_step_it_is_completed_by_the_next(root, step):
+    with publishing(root, step) as process:
+        assert process.wait() == -signal.SIGKILL
+    done = tracking.publish(root)
+    assert {run.info.status for run in runs(root)} == {"FINISHED"}
+    assert len(runs(root)) == 2
+    assert set(done.aliases) == {"ragline-retriever@challenger", "ragline-generator@challenger"}
+    assert len(client(root).search_model_versions()) == 2
+
+
+def test_two_at_once_publish_it_once(root):
+    with publishing(root) as first, publishing(root) as second:
+        assert sorted(process.communicate()[0] for process in (first, second)) == ["False\n", "True\n"]
+    assert len(runs(root)) == 2
+    assert len(client(root).search_model_versions()) == 2
+
+
+def test_without_a_run_it_is_one_line(root):
+    (root / LOCK).unlink()
+    with pytest.raises(MissingArtifact, match=r"dvc\.lock: not found"):
+        tracking.publish(root)

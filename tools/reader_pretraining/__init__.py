@@ -1,0 +1,1 @@
+"""Pretraining of the built-in reader on documentation: texts, lessons, encoded shards, training."""

@@ -17,11 +17,12 @@ from ragline.types import QAExample
 def times(system: qa.System, questions: list[str], answerer: qa.Answerer) -> dict[str, float]:
     """Seconds and tokens of each question but the first."""
     seconds, tokens = [], []
+    tokenizer = system.retriever.encoder.questions.tokenizer
     for question in questions:
         started = time.perf_counter()
         (answer,) = system.ask([question], answerer=answerer)
         seconds.append(time.perf_counter() - started)
-        tokens.append(len(system.reader.tokenizer.encode(answer.text, add_special_tokens=False)))
+        tokens.append(len(tokenizer.encode(answer.text, add_special_tokens=False)))
     return latency.summary(seconds[1:], tokens[1:])
 
 

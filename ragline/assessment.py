@@ -14,7 +14,7 @@ import numpy as np
 from ragline import qa
 from ragline.errors import ConfigError
 from ragline.evaluation import answers, details, gate, goldset, retrieval, scorecard
-from ragline.generation import fid
+from ragline.generation.generator import Generator, Written
 from ragline.reading import Reading
 from ragline.retrieval import fuse, index, lexical, search
 from ragline.retrieval.encoder import Encoder
@@ -104,7 +104,7 @@ class Engines:
 
 
 def choose(
-    engines: Engines, reader: fid.Reader, dev: Sequence[QAExample], most: int, fusion: Fusion = "convex"
+    engines: Engines, generator: Generator, dev: Sequence[QAExample], most: int, fusion: Fusion = "convex"
 ) -> qa.Settings:
     """Choose on dev questions that can be answered: the hybrid weight, the abstention threshold, the better answerer.
 
@@ -127,8 +127,8 @@ def choose(
     hits = engines.hits(sample, engines.fused(sample, _of(runs, sample), weight)[engines.served])
     f1 = {
         name: sum(
-            answers.token_f1(text, q.answers)
-            for q, (text, _) in zip(sample, _answers(name, sample, hits, reader, engines), strict=True)
+            answers.token_f1(written.text, q.answers)
+            for q, written in zip(sample, _answers(name, sample, hits, generator, engines), strict=True)
         )
         for name in ANSWERERS
     }
@@ -167,10 +167,10 @@ def _answers(
     name: qa.Answerer,
     questions: Sequence[QAExample],
     hits: Sequence[Sequence[Hit]],
-    reader: fid.Reader,
+    generator: Generator,
     engines: Engines,
-) -> list[tuple[str, tuple[Hit, ...]]]:
-    return qa.write_answers(name, [q.question for q in questions], hits, reader, engines.tuned[0])
+) -> list[Written]:
+    return qa.write_answers(name, [q.question for q in questions], hits, generator, engines.tuned[0])
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Assessed:
 
 
 def assess(
-    name: str, questions: Sequence[QAExample], engines: Engines, reader: fid.Reader, settings: qa.Settings
+    name: str, questions: Sequence[QAExample], engines: Engines, generator: Generator, settings: qa.Settings
 ) -> Assessed:
     """Search and answer every question, score those that can be answered.
 
@@ -211,22 +211,25 @@ def assess(
     ranks = {system: retrieval.ranks(_judged(run, gold), gold, engines.depth) for system, run in runs.items()}
     hits = engines.hits(questions, runs[engines.served])
     said = {
-        a: dict(zip(_ids(questions), _answers(a, questions, hits, reader, engines), strict=True)) for a in ANSWERERS
+        a: dict(zip(_ids(questions), _answers(a, questions, hits, generator, engines), strict=True)) for a in ANSWERERS
     }
     references = {q.question_id: q.answers for q in answerable}
     scored: dict[str, dict[str, dict[str, float]]] = {}
     bleu: dict[str, float] = {}
     for answerer, given in said.items():
-        texts = {question: given[question][0] for question in references}
+        texts = {question: given[question].text for question in references}
         scored[answerer] = dict(answers.score(texts, references))
         cited = {
-            question: engines.reading.places(hit.passage.passage_id for hit in given[question][1])
+            question: engines.reading.places(hit.passage.passage_id for hit in given[question].cited)
             for question in references
         }
         scored[answerer]["citation_precision"] = answers.citation_precision(cited, places)
         bleu[answerer] = answers.corpus_bleu(list(texts.values()), list(references.values()))
     confidence = {q.question_id: max(runs["tuned"][q.question_id].values(), default=0.0) for q in questions}
-    given_by = {str(answerer): given for answerer, given in said.items()}
+    given_by = {
+        str(answerer): {question: (written.text, written.cited) for question, written in given.items()}
+        for answerer, given in said.items()
+    }
     outcome = details.Outcome(
         questions, runs, given_by, confidence, settings.abstain_below, passages=engines.reading.by_id
     )
@@ -269,11 +272,11 @@ def _judged(run: Run, gold: Qrels) -> Run:
     return {question: run[question] for question in gold}
 
 
-def _row(q: QAExample, given: tuple[str, tuple[Hit, ...]], scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    text, cited = given
+def _row(q: QAExample, given: Written, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     return {
-        "answer": text,
-        "cited": [hit.passage.passage_id for hit in cited],
+        "answer": given.text,
+        "cited": [hit.passage.passage_id for hit in given.cited],
+        "failed": given.failed,
         "em": round(scores["answer_em"].get(q.question_id, 0.0), 6),
         "f1": round(scores["answer_f1"].get(q.question_id, 0.0), 6),
     }

@@ -17,16 +17,16 @@ from ragline.artifacts import (
     TUNED_ANN,
     TUNED_FINGERPRINT,
 )
-from ragline.errors import ModelError
-from ragline.generation import extractive, fid, support
+from ragline.errors import ModelError, ServiceError
+from ragline.generation import backends
+from ragline.generation.generator import Generator, Written
+from ragline.generation.prompts import ABSTENTION
 from ragline.reading import Reading
 from ragline.retrieval import encoder, index, lexical, rerank, search
 from ragline.retrieval.where import Where
 from ragline.types import Answer, Document, Hit, Passage
 
 Answerer = Literal["generator", "extractive"]
-
-ABSTENTION = "The documents do not seem to hold an answer to this."
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class System:
     """Answers questions over one corpus."""
 
     retriever: search.HybridRetriever
-    reader: fid.Reader
+    generator: Generator
     settings: Settings
 
     @cached_property
@@ -81,16 +81,18 @@ class System:
             answerer or self.settings.answerer,
             questions,
             [hits for hits, _ in found],
-            self.reader,
+            self.generator,
             self.retriever.encoder,
         )
         answers = []
-        for (text, cited), (hits, confidence) in zip(said, found, strict=True):
-            abstained = not text or confidence < self.settings.abstain_below
+        for written, (hits, confidence) in zip(said, found, strict=True):
+            if written.failed:
+                raise ServiceError(f"generator: no answer: {written.failed}; ask again")
+            abstained = not written.text or confidence < self.settings.abstain_below
             answers.append(
                 Answer(
-                    text=ABSTENTION if abstained else text,
-                    citations=() if abstained else cited,
+                    text=ABSTENTION if abstained else written.text,
+                    citations=() if abstained else written.cited,
                     retrieved=tuple(hits),
                     confidence=confidence,
                     abstained=abstained,
@@ -103,20 +105,16 @@ def write_answers(
     answerer: Answerer,
     questions: Sequence[str],
     retrieved: Sequence[Sequence[Hit]],
-    reader: fid.Reader,
+    generator: Generator,
     bi_encoder: encoder.Encoder,
-) -> list[tuple[str, tuple[Hit, ...]]]:
+) -> list[Written]:
     """An answer and its citations for every question, from the first passages found; no abstention yet."""
-    if answerer == "extractive":
-        return extractive.answer(
-            questions,
-            retrieved,
-            lambda texts: encoder.encode_questions(bi_encoder, texts),
-            lambda texts: encoder.encode_passages(bi_encoder, texts),
-        )
-    read = [list(hits)[: reader.config.passages] for hits in retrieved]
-    texts = reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
-    return [(text, support.cite(text, hits)) for text, hits in zip(texts, read, strict=True)]
+    if answerer == "generator":
+        return generator.answer(questions, retrieved)
+    return backends.Extractive(
+        lambda texts: encoder.encode_questions(bi_encoder, texts),
+        lambda texts: encoder.encode_passages(bi_encoder, texts),
+    ).answer(questions, retrieved)
 
 
 def load(root: Path = Path()) -> System:
@@ -147,7 +145,7 @@ def load(root: Path = Path()) -> System:
         rerank_depth=chosen.rerank_depth,
         sources={document.doc_id: document.source for document in io.iter_table(Document, root / DOCUMENTS)},
     )
-    return System(retriever, fid.load(root / GENERATOR, root), chosen)
+    return System(retriever, backends.load(root / GENERATOR, root), chosen)
 
 
 def reranker(chosen: Settings, root: Path = Path()) -> search.Rerank | None:

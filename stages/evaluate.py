@@ -35,7 +35,7 @@ from ragline.artifacts import (
 )
 from ragline.errors import DataError
 from ragline.evaluation import gate, goldset, ranking, retrieval, scorecard, trec
-from ragline.generation import fid
+from ragline.generation import backends
 from ragline.retrieval import encoder, index, lexical, rerank
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
@@ -78,12 +78,12 @@ class EvaluateParams(Section):
     """Hand-written questions, JSONL files under data/gold, which DVC watches; may be empty."""
     depth: Annotated[int, Field(ge=20, le=1000)]
     """Passages that every search brings."""
-    fusion: assessment.Fusion = "convex"
+    fusion: assessment.Fusion
     """How hybrid search puts dense and lexical scores together: `convex`, its weight tuned on dev, or `rrf`."""
     reranker: str | None = None
     """Cross-encoder that reads the best passages of hybrid search again: a folder, which DVC does not watch, or a hub
     id, best with its revision."""
-    rerank_depth: Annotated[int, Field(ge=1)] = 20
+    rerank_depth: Annotated[int, Field(ge=1)]
     """Passages that it reads, at most `depth`."""
     resamples: Annotated[int, Field(ge=100)]
     """Of the bootstrap behind every interval."""
@@ -130,9 +130,9 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         params.depth,
         reranking(params, root),
     )
-    reader = fid.load(root / GENERATOR, root)
+    generator = backends.load(root / GENERATOR, root)
     dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
-    settings = assessment.choose(engines, reader, dev, MAX_DEV, params.fusion)
+    settings = assessment.choose(engines, generator, dev, MAX_DEV, params.fusion)
     log.info("chosen on dev: %s", settings)
     how = scorecard.Bootstrap(params.resamples, params.seed)
     metrics: dict[str, Any] = {}
@@ -141,7 +141,7 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     rows: list[dict[str, Any]] = []
     with io.whole_folder(root / RUNS) as folder:
         for name, questions in sets.items():
-            result = assessment.assess(name, questions, engines, reader, settings)
+            result = assessment.assess(name, questions, engines, generator, settings)
             metrics[name] = assessment.metrics(result)
             if name in gold:
                 metrics[name] |= assessment.gold_metrics(result, gold[name])

@@ -6,7 +6,8 @@ Reads docstrings of pinned packages and of the standard library, never those of 
 Writes models/base/minilm_reader.safetensors, the weights that training changed in bfloat16, and beside it a JSON file
 with counts, seconds, loss curve, digests and scores. The same `--examples` and `--seed` give the same weights on one
 machine; `--minutes` chooses `--examples` by the pace measured at the start. A killed run, started again with the same
-arguments, goes on from its last checkpoint under `--work`, and ends in the same weights.
+arguments, goes on from its last checkpoint under `--work`, and ends in the same weights; its seconds are then those of
+the last start.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def gather(packages: Sequence[str], held_out: str, dev_lessons: int, seed: int) 
         taught += (made := lessons.make(found, seed))
         log.info("%s: %d passages, %d lessons", package, len(found.passages), len(made))
     apart = texts.read(held_out, chunker, forbidden)
-    dev = [one for one in lessons.make(apart, seed) if one.task != "denoising"]
+    dev = [one for one in lessons.make(apart, seed) if one.task != "denoising"]  # nobody asks so
     counts = {"lessons": lessons.counts(taught), "passages_left_out": left_out}
     return Ground(taught, counts, lessons.sample(dev, dev_lessons, seed), apart)
 
@@ -137,15 +138,7 @@ def pretrain(options: argparse.Namespace, make: Make) -> dict[str, Any]:
         raise ConfigError(f"{OUT}: there already; a reader would start from it: move it away, and its .json")
     started = time.perf_counter()
     ground = gather(options.packages, options.held_out, options.dev_lessons, options.seed)
-    settings = {name: value for name, value in vars(options).items() if name not in ("root", "work")}
-    code = (lessons.__file__, shards.__file__, training.__file__)
-    key = io.digest(
-        repr(sorted(settings.items(), key=lambda item: item[0])),
-        repr([one.lesson for one in (*ground.taught, *ground.dev)]),
-        *train.code(),
-        *(io.file_digest(Path(file)) for file in code),
-    )
-    folder = options.root / options.work / key[:16]
+    folder = options.root / options.work / _key(options, ground)[:16]
     schedule = plan(options, make, ground, folder)
     taught = lessons.sample(ground.taught, schedule.lessons, options.seed)
     log.info("%d lessons, each seen %d times in %d steps", len(taught), schedule.passes, schedule.steps)
@@ -155,7 +148,7 @@ def pretrain(options: argparse.Namespace, make: Make) -> dict[str, Any]:
     seen = shards.encode(reader, [one.lesson for one in taught], folder / "lessons", "reading the lessons")
     before = training.dev_loss(reader, dev, schedule.batch_size)
     read = time.perf_counter()
-    points = training.fit(reader, seen, dev, schedule, folder / "checkpoints")
+    points = training.fit(reader, seen, dev, schedule, folder)
     trained = time.perf_counter()
     after = training.dev_loss(reader, dev, schedule.batch_size)
     log.info("dev loss %.3f, untrained %.3f", after, before)
@@ -176,6 +169,17 @@ def pretrain(options: argparse.Namespace, make: Make) -> dict[str, Any]:
     io.write_json(card, out.with_suffix(".json"))
     shutil.rmtree(folder)
     return card
+
+
+def _key(options: argparse.Namespace, ground: Ground) -> str:
+    """Of everything that decides the weights."""
+    settings = {name: value for name, value in vars(options).items() if name not in ("root", "work")}
+    return io.digest(
+        repr(sorted(settings.items())),
+        *(io.digest(repr(one.lesson)) for one in (*ground.taught, *ground.dev)),
+        *train.code(),
+        *(io.file_digest(Path(file)) for file in (lessons.__file__, shards.__file__, training.__file__)),
+    )
 
 
 def _answerers(make: Make, reader: fid.Reader, root: Path) -> dict[str, Generator]:

@@ -33,6 +33,8 @@ class Pair:
     losses: int
     ties: int
     p: float | None
+    p_holm: float | None
+    """p for all comparisons on these questions together."""
     decisive: bool
     """Whether it says anything once all comparisons on these questions are counted."""
     detectable: float

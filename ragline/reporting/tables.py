@@ -51,6 +51,7 @@ class Compared:
     wins: int
     losses: int
     ties: int
+    detectable: str
     p: str
     verdict: str
     decisive: bool
@@ -125,7 +126,8 @@ def forest(pairs: Sequence[Pair]) -> Forest:
             wins=pair.wins,
             losses=pair.losses,
             ties=pair.ties,
-            p=p_value(pair.p),
+            detectable=fixed(pair.detectable),
+            p=p_value(pair.p_holm),
             verdict=pair.verdict,
             decisive=pair.decisive,
         )

@@ -7,6 +7,7 @@ import pytest
 from ragline import assessment, qa
 from ragline.errors import ConfigError, ModelError
 from ragline.evaluation import scorecard
+from ragline.generation.backends import Fusion
 from ragline.retrieval import encoder, index, lexical
 from ragline.types import Hit, Passage, QAExample
 from tests.fixtures.small import passage, question, random_reader
@@ -44,7 +45,7 @@ def settings(weight: float | None = 0.5) -> qa.Settings:
 
 
 def test_without_a_reranker_there_is_no_reranked_search(engines):
-    result = assessment.assess("test", ASKED, engines, random_reader(), settings())
+    result = assessment.assess("test", ASKED, engines, Fusion(random_reader()), settings())
     assert [*result.runs] == [*result.retrieval] == ["bm25", "base", "tuned", "hybrid"]
     assert result.retrieval["hybrid"]["recall@1"] == dict.fromkeys(sorted(THINGS), 1.0)
     pairs = assessment.uncertainty("test", result, HOW)[1]
@@ -53,7 +54,7 @@ def test_without_a_reranker_there_is_no_reranked_search(engines):
 
 def test_the_reranked_search_is_what_answerers_see(engines):
     reranked = replace(engines, reranking=LAST_FIRST)
-    result = assessment.assess("test", ASKED, reranked, random_reader(), settings())
+    result = assessment.assess("test", ASKED, reranked, Fusion(random_reader()), settings())
     assert [*result.runs] == [*result.retrieval] == ["bm25", "base", "tuned", "hybrid", "reranked"]
     # two are read and change places, so every gold passage falls from rank 1 to 2; the other four stay behind them
     assert set(result.retrieval["reranked"]["mrr@10"].values()) == {0.5}
@@ -71,23 +72,23 @@ def test_the_reranked_search_is_what_answerers_see(engines):
 
 
 def test_what_dev_chooses(engines):
-    chosen = assessment.choose(engines, random_reader(), ASKED, most=2)
+    chosen = assessment.choose(engines, Fusion(random_reader()), ASKED, most=2)
     assert 0 <= chosen.hybrid_weight <= 1 and -1 < chosen.abstain_below < 1
-    by_rank = assessment.choose(engines, random_reader(), ASKED, most=2, fusion="rrf")
+    by_rank = assessment.choose(engines, Fusion(random_reader()), ASKED, most=2, fusion="rrf")
     assert by_rank == replace(chosen, hybrid_weight=None)
 
 
 def test_a_reranker_is_recorded(engines):
     reranked = replace(engines, reranking=LAST_FIRST)
-    chosen = assessment.choose(reranked, random_reader(), ASKED, most=2)
+    chosen = assessment.choose(reranked, Fusion(random_reader()), ASKED, most=2)
     assert (chosen.reranker, chosen.reranker_fingerprint, chosen.rerank_depth) == ("models/last-first", "f" * 64, 2)
     assert qa.Settings(**asdict(chosen)) == chosen
 
 
 def test_no_dev_questions(engines):
     with pytest.raises(ConfigError, match=r"evaluate\.fusion: convex takes its weight from dev .* set it to rrf"):
-        assessment.choose(engines, random_reader(), [], most=2)
-    chosen = assessment.choose(engines, random_reader(), [], most=2, fusion="rrf")
+        assessment.choose(engines, Fusion(random_reader()), [], most=2)
+    chosen = assessment.choose(engines, Fusion(random_reader()), [], most=2, fusion="rrf")
     assert chosen == qa.Settings(None, 6, assessment.NEVER, "extractive")
 
 
@@ -102,7 +103,7 @@ def test_a_gold_passage_is_seen_when_its_neighbour_is_read():
     asked = QAExample(
         "q", "Where does the kettle stand?", ("number 3",), "d", 25, 40, ("d#0001",), "howto", "test", "d"
     )
-    (row,) = assessment.assess("test", [asked], engines_over(passages), random_reader(), settings()).predictions
+    (row,) = assessment.assess("test", [asked], engines_over(passages), Fusion(random_reader()), settings()).predictions
     assert row["retrieved_ids"][0] == "d#0000" and row["rank_hybrid"] > 1
     assert row["retrieved_gold"] == [True, False]
 

@@ -276,6 +276,19 @@ def test_a_killed_start_has_settled_the_schedule(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_finished_training_is_read_back(tmp_path):
+    first, second = random_reader(), random_reader(seed=1)
+    encoded = shards.encode(first, LESSONS, tmp_path / "lessons", "reading")
+    schedule = training.Schedule(len(LESSONS), 2, 4, 1e-3, 2, 5)
+    points = training.fit(first, encoded, encoded, schedule, tmp_path)
+    assert [point.step for point in points if point.dev is not None] == [3, 6]
+    assert training.fit(second, encoded, encoded, schedule, tmp_path) == points
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    assert training.dev_loss(second, encoded, 4) == pytest.approx(min(p.dev for p in points if p.dev), rel=1e-3)
+
+
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_ends_in_the_same_weights(tmp_path):
     whole = pretrain_reader.pretrain(options(tmp_path / "whole"), random_reader)
     code = (

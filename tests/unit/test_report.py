@@ -15,7 +15,9 @@ from stages import report
 from tests.fixtures.parsed_page import Page
 from tests.fixtures.report_inputs import HOSTILE, edit_json, write_inputs
 
-PAIR = Pair("test", "retrieval", "recall@5", "tuned", "base", 0.05, 0.01, 0.09, 400, 90, 40, 20, 340, 0.01)
+PAIR = Pair(
+    "test", "retrieval", "recall@5", "tuned", "base", 0.05, 0.01, 0.09, 400, 90, 40, 20, 340, 0.01, 0.03, True, 0.06
+)
 
 
 def make(root: Path, **options: Any) -> Page:
@@ -129,19 +131,16 @@ def test_timings_that_are_missing_are_dashes(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("difference", "decisive", "verdict"),
     [
-        (0.01, 0.09, "tuned is better with n = 400"),
-        (-0.09, -0.01, "base is better with n = 400"),
-        (-0.01, 0.09, "not decisive with n = 400"),
-        (0.0, 0.09, "not decisive with n = 400"),  # an interval that touches zero covers it
-        (-0.09, 0.0, "not decisive with n = 400"),
+        (0.05, True, "tuned is better with n = 400"),
+        (-0.05, True, "base is better with n = 400"),
+        (0.05, False, "not decisive with n = 400"),
     ],
 )
-def test_verdict(low: float, high: float, verdict: str) -> None:
-    pair = replace(PAIR, low=low, high=high)
+def test_verdict(difference: float, decisive: bool, verdict: str) -> None:
+    pair = replace(PAIR, difference=difference, decisive=decisive)
     assert pair.verdict.replace(formats.NO_BREAK, " ") == verdict
-    assert pair.decisive == ("not decisive" not in verdict)
 
 
 def test_find_turns_a_comparison_round() -> None:
@@ -168,7 +167,7 @@ def test_summary_agrees_with_the_intervals(root: Path, page: Page) -> None:
 
 
 def test_summary_of_equal_encoders_claims_nothing() -> None:
-    same = replace(PAIR, difference=0.0, low=0.0, high=0.0, wins=0, losses=0, ties=400)
+    same = replace(PAIR, difference=0.0, low=0.0, high=0.0, wins=0, losses=0, ties=400, decisive=False)
     scores = {"recall@5": 0.7}
     metrics = {"test": {"retrieval": {"base": scores, "tuned": scores}}}
     finding = summary.retrieval("", "tuned", ["base"], metrics, [same])

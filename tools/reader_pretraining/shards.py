@@ -1,7 +1,7 @@
 """Lessons with their passages encoded once, since the encoder is frozen: on disk, for memory cannot hold them.
 
-A token takes 768 bytes and a lesson about 300 tokens, so 40,000 lessons take about 9 GB. A shard is written whole or not at all, so a
-killed run encodes at most one of them again.
+A token takes 768 bytes and a lesson about 300 tokens, so 40,000 lessons take about 9 GB. A shard is written whole or
+not at all, so a killed run encodes at most one of them again.
 """
 
 from bisect import bisect_right

@@ -3,12 +3,12 @@
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import fmean
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
 
 from ragline import io, repro
@@ -63,7 +63,7 @@ class Pace:
 def pace(reader: Reader, lessons: Sequence[Lesson], batch_size: int, folder: Path) -> Pace:
     """Measure on a few lessons, with a copy of the decoder; the reader stays as it is.
 
-    So few are encoded in torch, many through OpenVINO, which is faster: the estimate is on the safe side.
+    So few are encoded in torch, many through OpenVINO, which takes as long or less: the estimate is on the safe side.
 
     Args:
         folder: an empty place for what is encoded.
@@ -88,14 +88,22 @@ def pace(reader: Reader, lessons: Sequence[Lesson], batch_size: int, folder: Pat
     return Pace(encoding, fmean(seconds[1:] or seconds))
 
 
-def fit(reader: Reader, train: Shards, dev: Shards, schedule: Schedule, checkpoints: Path) -> list[CurvePoint]:
+def fit(reader: Reader, train: Shards, dev: Shards, schedule: Schedule, folder: Path) -> list[CurvePoint]:
     """Train the reader in place and leave it at its lowest dev loss.
 
-    A killed training goes on from its last checkpoint, and ends in the same weights.
+    A killed training goes on from its last checkpoint and ends in the same weights; a finished one is read back.
 
     Args:
-        checkpoints: folder for this very training; the caller keys it by everything that decides the result.
+        folder: for this very training; the caller keys it by everything that decides the result.
+
+    Returns:
+        The loss every few steps and the dev loss at every evaluation.
     """
+    weights, curve, checkpoints = folder / "trained.safetensors", folder / "curve.json", folder / "checkpoints"
+    if curve.is_file():
+        reader.model.load_state_dict(load_file(weights))
+        reader.model.eval()
+        return [CurvePoint(*row) for row in io.read_json(curve)]
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         learning_rate=schedule.learning_rate,
@@ -116,6 +124,9 @@ def fit(reader: Reader, train: Shards, dev: Shards, schedule: Schedule, checkpoi
     trainer = Trainer(model=reader.model, args=arguments, train_dataset=train, eval_dataset=dev, data_collator=batch)
     points = run(trainer, "pretraining the reader", checkpoints, "eval_loss")
     reader.model.eval()
+    with io.whole_file(weights) as part:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in reader.model.state_dict().items()}, part)
+    io.write_json([astuple(point) for point in points], curve)
     return points
 
 

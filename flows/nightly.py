@@ -58,14 +58,29 @@ def refresh(site: Site) -> None:
     Raises:
         ServiceError: it could not be read; its pages of earlier nights stay.
     """
-    command = [sys.executable, "-m", "ragline.cli", "fetch", f"--pages={site.pages}", f"--delay={site.delay_s}"]
+    pace = (f"--pages={site.pages}", f"--delay={site.delay_s}")
+    _ragline("fetch", *pace, "--", site.name, *site.addresses, failed=f"{site.name}: not refreshed")
+
+
+@task(retries=1, retry_delay_seconds=20, cache_policy=NO_CACHE, persist_result=False)
+def publish() -> None:
+    """Tell MLflow what the pipeline made and who is champion now.
+
+    Raises:
+        ServiceError: it could not be told; `ragline publish` does it later.
+    """
+    _ragline("publish", failed="MLflow was not told")
+
+
+def _ragline(*arguments: str, failed: str) -> None:
+    """One command of ours in a process of its own, its words in the log."""
     processes = Processes()
     try:
-        ended = processes.follow([*command, "--", site.name, *site.addresses], get_run_logger().info)
+        ended = processes.follow([sys.executable, "-m", "ragline.cli", *arguments], get_run_logger().info)
     finally:
         processes.stop()
     if ended.code:
-        raise ServiceError(f"{site.name}: not refreshed, exit {ended.code}: {' / '.join(ended.tail[-3:])}")
+        raise ServiceError(f"{failed}, exit {ended.code}: {' / '.join(ended.tail[-3:])}")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -109,10 +124,12 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
     if not built.is_completed():
         return Failed(message=built.message)
     decision = judge()
+    ended = _ended(built.result(), decision)
+    if ended != "Unchanged" and not (told := publish(return_state=True)).is_completed():
+        warnings.append(f"warning: {told.message}")
     after = changes.read_results()
     differences, bad = changes.metric_changes(before, after), changes.turned_bad(before, after)
     _show(differences, bad, decision)
-    ended = _ended(built.result(), decision)
     counts = f"{len(differences)} metrics differ from the champion's, {len(bad)} questions turned bad"
     body = "\n\n".join([decision.reason, *warnings, counts, f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night

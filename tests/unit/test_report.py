@@ -79,7 +79,7 @@ def test_every_comparison_is_shown_once_with_its_numbers(root: Path, page: Page,
             wins = f"{row['wins']} · {row['ties']} · {row['losses']}"
             expected.append((signed_or_zero(row["difference"]), spread, wins))
     found = [
-        (cells[2], cells[3], cells[6])
+        (cells[2], cells[3], cells[7])
         for caption, rows in page.tables.items()
         if caption.startswith("Paired differences") and label in caption
         for cells in rows[1:]

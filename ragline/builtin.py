@@ -40,6 +40,20 @@ BUILTIN: dict[str, Packaged] = {
 }
 """sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), 384 dimensions."""
 
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """Weights that come with the project, made by one of its tools."""
+
+    path: Path
+    digest: str
+    """sha256."""
+
+
+SHIPPED: dict[str, Shipped] = {}
+"""Built-in models with pretrained weights in the project. `python -m tools.pretrain_reader` makes those of
+builtin:minilm-reader and prints the line that belongs here; none are shipped yet, see docs/reader_card.md."""
+
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 _WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 """Files of a hub model that are fetched: no pickles, and no second copy of the weights for another runtime."""
@@ -108,6 +122,22 @@ def tokenizer_file(name: str, root: Path = Path()) -> Path:
         raise ModelError(
             f"{name}: no tokenizer here; expected one of {', '.join(BUILTIN)} or a folder with tokenizer.json: "
             "mend the name in params.yaml"
+        )
+    return path
+
+
+def shipped_weights(name: str, root: Path = Path()) -> Path | None:
+    """The file of pretrained weights of a built-in model; None where the project has none for it.
+
+    Raises:
+        ModelError: it is not the known one.
+    """
+    if name not in SHIPPED or not (path := root / SHIPPED[name].path).is_file():
+        return None
+    if (found := file_digest(path)) != (expected := SHIPPED[name].digest):
+        raise ModelError(
+            f"{SHIPPED[name].path}: not the known weights of {name}; expected sha256 {expected[:12]}…, "
+            f"got {found[:12]}…: restore that file"
         )
     return path
 

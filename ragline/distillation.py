@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ragline import inference, io
+from ragline.builtin import shipped_weights
 from ragline.errors import ConfigError, DataError, ModelError
 from ragline.generation import fid, relevance, train
 from ragline.generation.relevance import Limits, Scorer, Signal
@@ -181,7 +182,9 @@ def _trained_reader(
         fid.ENCODERS[teaching.scorer], how.passages, limits.max_input_tokens, limits.max_answer_tokens
     )
     started = [path.name for path in earlier]
-    key = io.digest(teaching.scorer, repr((started, lessons, dev, how, config, seed)), *train.code())
+    shipped = shipped_weights(teaching.scorer, root)
+    origin = io.file_digest(shipped) if shipped else ""
+    key = io.digest(teaching.scorer, origin, repr((started, lessons, dev, how, config, seed)), *train.code())
     folder = checkpoints / f"reader-{key}"
     if not folder.is_dir():
         reader = fid.load(earlier[-1], root) if earlier else fid.warm_start(teaching.scorer, config, root)

@@ -23,7 +23,7 @@ from ragline.artifacts import (
     TUNED_FINGERPRINT,
     TUNED_VECTORS,
 )
-from ragline.builtin import model_folder
+from ragline.builtin import model_folder, shipped_weights
 from ragline.errors import ConfigError
 from ragline.generation import endpoint, fid, language_model, lessons, sft, train
 from ragline.llm.calls import Prices
@@ -219,7 +219,9 @@ def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
     )
     reader = fid.warm_start(params.base_model, config, root)
     schedule = train.Schedule(**_schedule(params))
-    key = io.digest(params.model_dump_json(), repr(taught), repr(dev), *train.code())
+    shipped = shipped_weights(params.base_model, root)
+    origin = io.file_digest(shipped) if shipped else ""
+    key = io.digest(params.model_dump_json(), origin, repr(taught), repr(dev), *train.code())
     points = train.fit(reader, taught, dev, schedule, root / CHECKPOINTS / key)
     facts = {
         "examples": len(taught),

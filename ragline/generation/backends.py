@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragline.generation import endpoint, extractive, fid, language_model, support
-from ragline.generation.generator import Generator, Written
+from ragline.generation import endpoint, extractive, fid, language_model
+from ragline.generation.generator import Generator, Written, grounded
+from ragline.generation.prompts import parse
 from ragline.types import Hit
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """The fusion-in-decoder reader as a `Generator`; it does not cite, so the passage that covers its answer is."""
+    """The fusion-in-decoder reader as a `Generator`; it does not cite, so the passage that covers its answer is.
+
+    Where it writes the sentence that declines, it has no answer.
+    """
 
     reader: fid.Reader
 
@@ -19,7 +23,7 @@ class Fusion:
         """As `Generator.answer`."""
         read = [list(hits)[: self.reader.config.passages] for hits in retrieved]
         texts = self.reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
-        return [Written(text, support.cite(text, hits)) for text, hits in zip(texts, read, strict=True)]
+        return [grounded(parse(text, 0), hits) for text, hits in zip(texts, read, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from transformers import AutoModel, AutoTokenizer, BertModel, PreTrainedTokenize
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from ragline import inference, io, repro
-from ragline.builtin import model_folder
+from ragline.builtin import model_folder, shipped_weights
 from ragline.errors import ModelError
 from ragline.progress import track
 
@@ -334,16 +334,25 @@ def surface(tokens: Sequence[int], texts: Sequence[str], tokenizer: PreTrainedTo
 
 
 def warm_start(base_model: str, config: ReaderConfig, root: Path = Path()) -> Reader:
-    """A reader that has not been trained yet.
+    """A reader to train: with the pretrained weights where the project has them, else with the encoder's own.
 
     Raises:
-        ModelError: the name is not a reader's.
+        ModelError: the name is not a reader's, or the pretrained weights are not the known ones.
     """
     if base_model not in ENCODERS:
         raise ModelError(
             f"train_generator.base_model: expected one of {', '.join(ENCODERS)}, got {base_model!r}; mend params.yaml"
         )
-    return _assemble(config, root)
+    reader = _assemble(config, root)
+    weights = shipped_weights(base_model, root)
+    if weights is None:
+        return reader
+    try:
+        reader.model.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{weights}: not of this reader: {reason}; run `python -m tools.pretrain_reader`") from error
+    return reader
 
 
 def _assemble(config: ReaderConfig, root: Path) -> Reader:

@@ -58,6 +58,8 @@ NEGATIVES = Path("data/negatives.parquet")
 NEGATIVES_LEDGER = Path("data/drops/negatives.parquet")
 
 GENERATOR = Path("models/generator")
+LANGUAGE_MODEL = GENERATOR / "language_model.json"
+"""Settings of a tuned language model, and the base of its adapters."""
 GENERATOR_SUMMARY = Path("reports/training/generator.json")
 GENERATOR_CURVE = Path("reports/curves/generator.csv")
 

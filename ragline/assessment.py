@@ -4,6 +4,7 @@ Stands beside `qa`: it puts retrieval, generation and evaluation together.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,8 @@ REFUSED_ON_DEV = 0.01
 """Share of answerable dev questions that the abstention threshold gives up."""
 NEVER = -1.0
 """No cosine is below: the system never declines."""
+CURVE_DEPTH = 20
+"""The last k of a recall curve."""
 SHOWN = 5
 """Passages that a person and the answerers see."""
 
@@ -122,7 +125,7 @@ def choose(
         return _unchosen(engines, fusion)
     runs = engines.runs(dev)
     weight = None if fusion == "rrf" else _weight(runs, dev, engines.depth)
-    threshold = np.quantile([max(runs["tuned"][q.question_id].values(), default=0.0) for q in dev], REFUSED_ON_DEV)
+    threshold = floor([max(runs["tuned"][q.question_id].values(), default=0.0) for q in dev])
     sample = dev[:: max(1, -(-len(dev) // most))]
     hits = engines.hits(sample, engines.fused(sample, _of(runs, sample), weight)[engines.served])
     f1 = {
@@ -133,7 +136,16 @@ def choose(
         for name in ANSWERERS
     }
     better: qa.Answerer = "generator" if f1["generator"] > f1["extractive"] else "extractive"
-    return _settings(engines, weight, round(float(threshold), 4), better)
+    return _settings(engines, weight, threshold, better)
+
+
+def floor(confidence: Sequence[float]) -> float:
+    """The highest value, rounded down to four decimals, under which at most 1 % of the questions lie.
+
+    Args:
+        confidence: best cosine of each answerable dev question, at least one.
+    """
+    return math.floor(1e4 * float(np.quantile(confidence, REFUSED_ON_DEV, method="lower"))) / 1e4
 
 
 def _weight(runs: Mapping[str, Run], dev: Sequence[QAExample], depth: int) -> float:
@@ -185,7 +197,7 @@ class Assessed:
     """answerer → metric → question_id → value, answerable questions alone."""
     bleu: dict[str, float]
     predictions: list[dict[str, Any]]
-    """One row a question, for the report."""
+    """One row a question, for the report; `abstained` where the answerer chosen on dev speaks."""
     details: dict[str, Any]
     """Tables beside the headline figures, as `evaluation.details` gives them."""
 
@@ -226,13 +238,18 @@ def assess(
         scored[answerer]["citation_precision"] = answers.citation_precision(cited, places)
         bleu[answerer] = answers.corpus_bleu(list(texts.values()), list(references.values()))
     confidence = {q.question_id: max(runs["tuned"][q.question_id].values(), default=0.0) for q in questions}
+    quiet = {
+        str(answerer): {
+            question: qa.abstains(written, confidence[question], settings.abstain_below)
+            for question, written in given.items()
+        }
+        for answerer, given in said.items()
+    }
     given_by = {
         str(answerer): {question: (written.text, written.cited) for question, written in given.items()}
         for answerer, given in said.items()
     }
-    outcome = details.Outcome(
-        questions, runs, given_by, confidence, settings.abstain_below, passages=engines.reading.by_id
-    )
+    outcome = details.Outcome(questions, runs, given_by, confidence, quiet, passages=engines.reading.by_id)
     for who, more in details.citation_scores(outcome).items():
         scored[who] |= more
     predictions = [
@@ -257,7 +274,7 @@ def assess(
                 for field, value in _row(q, said[answerer][q.question_id], scored[answerer]).items()
             },
             "confidence": round(confidence[q.question_id], 6),
-            "abstained": confidence[q.question_id] < settings.abstain_below,
+            "abstained": quiet[settings.answerer][q.question_id],
         }
         for q, shown in zip(questions, hits, strict=True)
     ]
@@ -279,6 +296,18 @@ def _row(q: QAExample, given: Written, scores: Mapping[str, Mapping[str, float]]
         "failed": given.failed,
         "em": round(scores["answer_em"].get(q.question_id, 0.0), 6),
         "f1": round(scores["answer_f1"].get(q.question_id, 0.0), 6),
+    }
+
+
+def recall_curves(result: Assessed) -> dict[str, list[float]]:
+    """system → mean recall@k over the answerable questions, k = 1 … 20.
+
+    Raises:
+        DataError: no question is answerable.
+    """
+    gold = gate.qrels([q for q in result.questions if q.answerable])
+    return {
+        system: retrieval.recall_curve(_judged(run, gold), gold, CURVE_DEPTH) for system, run in result.runs.items()
     }
 
 

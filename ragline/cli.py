@@ -114,7 +114,7 @@ def _ask(options: Any) -> list[str]:
     question, wanted = " ".join(options.question), where.parse(options.where)
     check_question(question)
     root = _served(options.root) if options.champion else options.root
-    system = qa.load(root)
+    system = qa.load(root, options.root)
     answer = system.ask([question], options.k, options.answerer, wanted)[0]
     sources = system.retriever.sources
     width = min(100, shutil.get_terminal_size().columns)
@@ -122,12 +122,7 @@ def _ask(options: Any) -> list[str]:
     if not answer.retrieved:
         return [*lines, f"(no passage fits --where {' '.join(options.where)})"]
     if answer.abstained:
-        floor = system.settings.abstain_below
-        lines += [
-            f"(best match {answer.confidence:.2f}, below the {floor:.2f} that answers need)",
-            "",
-            "Closest passages:",
-        ]
+        lines += [_reason(answer.confidence, system.settings.abstain_below), "", "Closest passages:"]
     cited = {hit.passage.passage_id for hit in answer.citations}
     for rank, hit in enumerate(answer.retrieved, start=1):
         passage = hit.passage
@@ -139,6 +134,12 @@ def _ask(options: Any) -> list[str]:
     if cited:
         lines += ["", "* the answer rests on this passage"]
     return lines
+
+
+def _reason(confidence: float, floor: float) -> str:
+    if confidence < floor:
+        return f"(best match {confidence:.2f}, below the {floor:.2f} that answers need)"
+    return f"(best match {confidence:.2f}, which is enough, but no answer was found in the passages)"
 
 
 def _served(root: Path) -> Path:

@@ -17,13 +17,13 @@ from ragline.artifacts import (
     TUNED_ANN,
     TUNED_FINGERPRINT,
 )
-from ragline.errors import ModelError, ServiceError
+from ragline.errors import DataError, ModelError, ServiceError
 from ragline.generation import backends
 from ragline.generation.generator import Generator, Written
 from ragline.generation.prompts import ABSTENTION
 from ragline.reading import Reading
 from ragline.retrieval import encoder, index, lexical, rerank, search
-from ragline.retrieval.where import Where
+from ragline.retrieval.where import Where, allowed_neighbours
 from ragline.types import Answer, Document, Hit, Passage
 
 Answerer = Literal["generator", "extractive"]
@@ -68,14 +68,19 @@ class System:
         """Answer each question from its k best passages.
 
         Args:
-            where: which passages may be found; where none may, the answer is that there is none.
+            where: which passages may be found, and read; where none may, the answer is that there is none.
 
         Raises:
-            DataError: a question is empty or far too long.
+            DataError: a question is empty or far too long; k is less than 1.
+            ServiceError: the generator failed.
         """
+        if k < 1:
+            raise DataError(f"ask: expected to answer from 1 passage or more, got k = {k}; raise k")
+        ranked = self.retriever.retrieve(questions, max(k, self.settings.depth), where)
+        reading = self.reading if where is None else self._within(where, [hit for hits, _ in ranked for hit in hits])
         found = [
-            (self.reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k), confidence)
-            for hits, confidence in self.retriever.retrieve(questions, max(k, self.settings.depth), where)
+            (reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k), confidence)
+            for hits, confidence in ranked
         ]
         said = write_answers(
             answerer or self.settings.answerer,
@@ -88,7 +93,7 @@ class System:
         for written, (hits, confidence) in zip(said, found, strict=True):
             if written.failed:
                 raise ServiceError(f"generator: no answer: {written.failed}; ask again")
-            abstained = not written.text or confidence < self.settings.abstain_below
+            abstained = abstains(written, confidence, self.settings.abstain_below)
             answers.append(
                 Answer(
                     text=ABSTENTION if abstained else written.text,
@@ -99,6 +104,26 @@ class System:
                 )
             )
         return answers
+
+    def _within(self, where: Where, hits: Sequence[Hit]) -> Reading:
+        """What may be read around these hits: a parent holds none of the passages that the filter leaves out."""
+        parents = {
+            self.reading.place(hit.passage.passage_id): self.reading.children.get(hit.passage.parent, [hit.passage])
+            for hit in hits
+        }
+        children = [passage for siblings in parents.values() for passage in siblings]
+        return Reading(allowed_neighbours(children, where, self.retriever.sources))
+
+
+def abstains(written: Written, confidence: float, abstain_below: float) -> bool:
+    """Whether the system keeps quiet: the best match is too weak, or the answerer declined.
+
+    One that failed has not declined.
+
+    Args:
+        confidence: best cosine.
+    """
+    return confidence < abstain_below or not (written.text or written.failed)
 
 
 def write_answers(
@@ -117,8 +142,11 @@ def write_answers(
     ).answer(questions, retrieved)
 
 
-def load(root: Path = Path()) -> System:
+def load(root: Path = Path(), project: Path | None = None) -> System:
     """Assemble the system from what the pipeline has made.
+
+    Args:
+        project: where calls of endpoints are kept, as nothing is written to a served version; None: `root`.
 
     Raises:
         MissingArtifact: names the stage to run.
@@ -145,7 +173,7 @@ def load(root: Path = Path()) -> System:
         rerank_depth=chosen.rerank_depth,
         sources={document.doc_id: document.source for document in io.iter_table(Document, root / DOCUMENTS)},
     )
-    return System(retriever, backends.load(root / GENERATOR, root), chosen)
+    return System(retriever, backends.load(root / GENERATOR, root, project), chosen)
 
 
 def reranker(chosen: Settings, root: Path = Path()) -> search.Rerank | None:

@@ -34,7 +34,7 @@ from ragline.artifacts import (
     TUNED_VECTORS,
 )
 from ragline.errors import DataError
-from ragline.evaluation import gate, goldset, ranking, retrieval, scorecard, trec
+from ragline.evaluation import gate, goldset, ranking, scorecard, trec
 from ragline.generation import backends
 from ragline.retrieval import encoder, index, lexical, rerank
 from ragline.runtime.params import Section
@@ -119,8 +119,13 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         for name, path in zip(names, params.gold_sets, strict=False)
     }
     sets |= {name: list(found.questions) for name, found in gold.items()}
-    if not sets["test"]:
-        raise DataError(f"{QUESTIONS_TEST}: expected questions, got none; add documents, or change ingest.splits")
+    files = {"test": QUESTIONS_TEST, **dict(zip(names, params.gold_sets, strict=False))}
+    for name, questions in sets.items():
+        if not answerable(questions):
+            raise DataError(
+                f"{files[name]}: expected questions that the documents answer, got none among {len(questions)}; "
+                "add documents, change ingest.splits, or take a gold set from gold_sets"
+            )
     base, tuned = encoder.load(params.base_model, root), encoder.load(str(RETRIEVER), root)
     engines = assessment.Engines(
         passages,
@@ -139,9 +144,11 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     intervals: dict[str, Any] = {}
     paired: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
+    results = {
+        name: assessment.assess(name, questions, engines, generator, settings) for name, questions in sets.items()
+    }
     with io.whole_folder(root / RUNS) as folder:
-        for name, questions in sets.items():
-            result = assessment.assess(name, questions, engines, generator, settings)
+        for name, result in results.items():
             metrics[name] = assessment.metrics(result)
             if name in gold:
                 metrics[name] |= assessment.gold_metrics(result, gold[name])
@@ -150,13 +157,11 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
             metrics[name] |= {"unseen": apart} if apart else {}
             paired += compared + held_out
             rows += result.predictions
-            judged = gate.qrels([q for q in questions if q.answerable])
+            judged = gate.qrels(answerable(result.questions))
             trec.write_qrels(ranking.graded(judged), folder / f"{name}.qrels")
             for system, run in result.runs.items():
                 io.write_run(run, folder / f"{name}.{system}.trec", system)
             log.info("%s: %s", name, {s: m["recall@5"] for s, m in metrics[name]["retrieval"].items()})
-            if name == "test":
-                curves = {s: retrieval.recall_curve(r, gate.qrels(questions), 20) for s, r in result.runs.items()}
     io.write_json(asdict(settings), root / ANSWERING)
     io.write_json(metrics, root / METRICS)
     method = f"bootstrap-t over document clusters, {params.resamples} resamples; p_holm over all of a set"
@@ -164,6 +169,7 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         {"level": 0.95, "method": method, "intervals": intervals, "paired": scorecard.corrected(paired)},
         root / COMPARISONS,
     )
+    curves = assessment.recall_curves(results["test"])
     io.write_csv(("k", *curves), recall_rows(curves), root / RECALL_CURVE)
     io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, root / PREDICTIONS)
 

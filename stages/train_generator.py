@@ -28,7 +28,7 @@ from ragline.errors import ConfigError
 from ragline.generation import endpoint, fid, language_model, lessons, sft, train
 from ragline.llm.calls import Prices
 from ragline.reading import Reading
-from ragline.retrieval import encoder, index, mine, search
+from ragline.retrieval import encoder, exact, index, mine, search
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
 from ragline.training import CurvePoint, answerable, evenly, leads
@@ -77,9 +77,11 @@ class EndpointParams(Section):
     answer_usd: NonNegativeFloat
     """For a million tokens written."""
     budget_usd: NonNegativeFloat
-    """Of one set of questions; answering stops before the call that could go beyond it."""
+    """Of one `evaluate`, all its sets together, or one `ragline ask`; answering stops before the call that could go
+    beyond it."""
     max_failed: Annotated[float, Field(ge=0, lt=1)]
-    """Share of questions that may stay without an answer because the endpoint gave none; beyond it evaluation fails."""
+    """Share of a set's questions that may stay without an answer because the endpoint gave none, or a useless one;
+    beyond it evaluation fails."""
 
 
 class TrainGeneratorParams(Section):
@@ -250,7 +252,7 @@ def by_language_model(params: TrainGeneratorParams, root: Path) -> Outcome:
             log.warning("%d of %d questions left out: %s", left_out.total(), len(shown), dict(left_out))
         return kept, dict(sorted(left_out.items()))
 
-    (taught, left_out), (dev, _) = (encoded(asked) for asked in questions(params, root))
+    (taught, left_out), (dev, left_out_dev) = (encoded(asked) for asked in questions(params, root))
     schedule = sft.Schedule(
         **_schedule(params),
         lora=sft.Lora(**params.lora.model_dump() | {"targets": tuple(params.lora.targets)}) if params.lora else None,
@@ -263,6 +265,7 @@ def by_language_model(params: TrainGeneratorParams, root: Path) -> Outcome:
     facts = {
         "examples": len(taught),
         "left_out": left_out,
+        "left_out_dev": left_out_dev,
         "steps": tuned.steps,
         "dev_loss": best(tuned.points),
         "parameters": tuned.parameters,
@@ -277,23 +280,37 @@ def by_language_model(params: TrainGeneratorParams, root: Path) -> Outcome:
 def materials(asked: Sequence[QAExample], ground: Corpus, margin: float | None) -> list[lessons.Material]:
     """The gold passages of every question and, where a margin is given, its distractors, as a generator reads them.
 
-    Distractors are what the retriever finds over the whole corpus, less what may answer the question, too.
+    Distractors are what the retriever finds over the whole corpus, less what may answer the question, too. Of passages
+    that are read together all are looked at, as one that is not safe makes the whole unsafe.
     """
     reading = ground.reading
     near: dict[str, list[str]] = {q.question_id: [] for q in asked}
+    unsafe: dict[str, set[str]] = {q.question_id: set(reading.places(q.gold_passage_ids)) for q in asked}
     if margin is not None and asked:
         row = {p.passage_id: number for number, p in enumerate(ground.passages)}
+        vectors = encoder.encode_questions(ground.retriever, [q.question for q in asked])
+        _, nearest = exact.nearest(vectors, ground.vectors, WEIGHED)
+        siblings = [
+            tuple(
+                row[child.passage_id]
+                for place in reading.places(ground.passages[number].passage_id for number in found if number >= 0)
+                for child in reading.children.get(place, ())
+            )
+            for found in nearest
+        ]
         miner = mine.Miner(
             questions=asked,
             passages=ground.passages,
             rules=mine.Rules(per_question=WEIGHED, margin=margin, depth=WEIGHED),
             gold_rows=[tuple(row[p] for p in q.gold_passage_ids) for q in asked],
-            by_words=[() for _ in asked],
+            by_words=siblings,
         )
-        vectors = encoder.encode_questions(ground.retriever, [q.question for q in asked])
         for block in miner.candidates(vectors, ground.vectors):
             for negative in mine.negatives(block):
                 near[negative.question_id].append(negative.passage_id)
+            for candidate in block:
+                if candidate.status == "excluded":
+                    unsafe[candidate.question_id].add(reading.place(candidate.passage_id))
 
     def texts(places: Sequence[str]) -> tuple[str, ...]:
         return tuple(reading.passage(place).encoded_text for place in places)
@@ -301,7 +318,7 @@ def materials(asked: Sequence[QAExample], ground: Corpus, margin: float | None) 
     found = []
     for q in asked:
         gold = reading.places(q.gold_passage_ids)
-        others = [place for place in reading.places(near[q.question_id]) if place not in gold]
+        others = [place for place in reading.places(near[q.question_id]) if place not in unsafe[q.question_id]]
         found.append(lessons.Material(q.question, q.answers[0], texts(gold), texts(others)))
     return found
 

@@ -47,8 +47,9 @@ def risk_coverage(confidence: Mapping[str, float], losses: Mapping[str, float]) 
     total = 0.0
     for _, alike in groupby(surest, key=lambda question: confidence[question]):
         group = [losses[question] for question in alike]
+        shared = sum(group) / len(group)
         for _ in group:
-            total += sum(group) / len(group)
+            total += shared
             given = len(points) + 1
             points.append(Point(given / len(surest), min(1.0, total / given)))
     return points

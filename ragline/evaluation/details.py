@@ -22,8 +22,9 @@ class Outcome:
     said: Mapping[str, Mapping[str, tuple[str, Sequence[Hit]]]]
     """answerer → question_id → answer and citations, for every question."""
     confidence: Mapping[str, float]
-    """question_id → what abstention looks at."""
-    abstain_below: float
+    """question_id → how sure retrieval is, higher is surer."""
+    abstained: Mapping[str, Mapping[str, bool]]
+    """answerer → question_id → whether the system keeps quiet where this one answers."""
     passages: Mapping[str, Passage]
     """passage_id → passage, at least those of the runs and of the gold."""
 
@@ -85,7 +86,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "retrieval_repeats": scorecard.means(repeats),
         "retrieval_all_gold": scorecard.means(all_gold),
         "kinds": _kinds(outcome, strict, repeats),
-        "selective": {answerer: _rounded(_selective(outcome, texts)) for answerer, texts in said.items()},
+        "selective": {answerer: _rounded(_selective(outcome, answerer, texts)) for answerer, texts in said.items()},
         "answer_words": {answerer: _rounded(answers.lengths(texts)) for answerer, texts in said.items()},
     }
 
@@ -115,14 +116,14 @@ def _part(scores: scorecard.Scores, questions: Sequence[str]) -> scorecard.Score
     }
 
 
-def _selective(outcome: Outcome, texts: Mapping[str, str]) -> dict[str, float]:
+def _selective(outcome: Outcome, answerer: str, texts: Mapping[str, str]) -> dict[str, float]:
     losses = {
         q.question_id: 1 - answers.token_f1(texts[q.question_id], q.answers) if q.answerable else 1.0
         for q in outcome.questions
     }
-    quiet = {question: sure < outcome.abstain_below for question, sure in outcome.confidence.items()}
+    answerable = {q.question_id: q.answerable for q in outcome.questions}
     return {
-        **calibration.operating_point(quiet, {q.question_id: q.answerable for q in outcome.questions}, losses),
+        **calibration.operating_point(outcome.abstained[answerer], answerable, losses),
         "aurc": calibration.aurc(outcome.confidence, losses),
         "excess_aurc": calibration.excess_aurc(outcome.confidence, losses),
         "calibration_error": calibration.calibration_error(outcome.confidence, losses),

@@ -14,6 +14,7 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 LEVEL = 0.95
 """Of every interval; false alarms among the comparisons of one set stay below the rest."""
+ALPHA = 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -96,18 +97,30 @@ def corrected(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for members in together.values()
         for at, p in zip(members, significance.holm([given[at]["p"] for at in members]), strict=True)
     }
-    return [_judged(row, round(p_holm[at], 6)) for at, row in enumerate(given)]
+    return [_judged(row, round(p_holm[at], 6), len(together[row["set"]])) for at, row in enumerate(given)]
 
 
-def _judged(row: Mapping[str, Any], p_holm: float) -> dict[str, Any]:
-    decisive = (row["low"] > 0 or row["high"] < 0) and p_holm <= 1 - LEVEL
+def _judged(row: Mapping[str, Any], p_holm: float, compared: int) -> dict[str, Any]:
+    decisive = _without_zero(row) and p_holm <= ALPHA
     better = row["a"] if row["difference"] > 0 else row["b"]
     verdict = (
         f"{better} is better with n = {row['n']}"
         if decisive
-        else f"not decisive with n = {row['n']}: a true difference below {row['detectable']:.3f} mostly stays unseen"
+        else f"not decisive with n = {row['n']}: {_obstacle(row, compared)}"
     )
     return {**row, "p_holm": p_holm, "decisive": decisive, "verdict": verdict}
+
+
+def _obstacle(row: Mapping[str, Any], compared: int) -> str:
+    if not _without_zero(row):
+        return f"a true difference below {row['detectable']:.3f} mostly stays unseen"
+    if row["p"] <= ALPHA:
+        return f"clear by itself, not after correction for {compared} comparisons"
+    return f"the interval leaves out 0, but p is {row['p']:.3f}"
+
+
+def _without_zero(row: Mapping[str, Any]) -> bool:
+    return bool(row["low"] > 0 or row["high"] < 0)
 
 
 def _rounded(estimate: Any) -> dict[str, Any]:

@@ -39,15 +39,19 @@ class Extractive:
         return [Written(text, cited) for text, cited in found]
 
 
-def load(folder: Path, root: Path = Path()) -> Generator:
+def load(folder: Path, root: Path = Path(), project: Path | None = None) -> Generator:
     """Read what train_generator wrote.
+
+    Args:
+        root: where models named by a folder are looked for: the project, or a version of it that is served.
+        project: where calls of endpoints are kept; None: `root`, which then must not be a served version.
 
     Raises:
         MissingArtifact: no generator there.
         ModelError: it is damaged.
     """
     if (folder / endpoint.CONFIG).is_file():
-        return endpoint.load(folder, root)
+        return endpoint.load(folder, project or root)
     if (folder / language_model.CONFIG).is_file():
         return language_model.load(folder, root)
     return Fusion(fid.load(folder, root))

@@ -3,8 +3,11 @@
 What goes wrong never becomes an answer: it is a failure with its reason; beyond a share of the questions, one error.
 """
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -17,7 +20,7 @@ from ragline.generation import prompts
 from ragline.generation.generator import Written, grounded
 from ragline.generation.language_model import Limits
 from ragline.llm import work
-from ragline.llm.calls import Caller, Decoding, Message, Prices, Prompt, Purse, machine
+from ragline.llm.calls import Caller, Decoding, Message, Prices, Prompt, Purse, Unanswered, key, machine
 from ragline.llm.ledger import Ledger
 from ragline.progress import log
 from ragline.types import Hit
@@ -26,6 +29,8 @@ CONFIG = "endpoint.json"
 COUNTED_BY = "builtin:minilm"
 """Its tokenizer counts a prompt, as the endpoint's own is not known."""
 SETTINGS = "train_generator.endpoint"
+ATTEMPTS = 2
+"""Calls that a run pays for where the answers to a question are useless; another run pays for as many new ones."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class Terms:
     """As the endpoint names it."""
     prices: Prices
     budget_usd: float
-    """Of one run."""
+    """Of all that is asked between loading the generator and the end: one `evaluate`, or one `ragline ask`."""
     max_failed: float
-    """Share of questions that may stay without an answer because the endpoint did not give one."""
+    """Share of questions that may stay without an answer because the endpoint gave none, or a useless one."""
     seed: int
 
 
@@ -57,8 +62,21 @@ class Endpoint:
     root: Path
     """Of the project, where the ledger of calls is."""
 
+    @cached_property
+    def purse(self) -> Purse:
+        """The budget, one for all sets of questions."""
+        return Purse(self.terms.budget_usd)
+
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`; temperature 0, so that the ledger's answer is as good as another."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._answers(questions, retrieved)
+        with ThreadPoolExecutor(1) as aside:  # a notebook's loop is running, and a thread has one loop at most
+            return aside.submit(self._answers, questions, retrieved).result()
+
+    def _answers(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         tokenizer = _tokenizer(self.root)
         read = [list(hits)[: self.limits.passages] for hits in retrieved]
         asked = {
@@ -70,21 +88,17 @@ class Endpoint:
                 ledger=ledger,
                 how=Decoding(self.terms.model, 0.0, self.limits.max_answer_tokens, self.terms.seed, "none"),
                 prices=self.terms.prices,
-                purse=Purse(self.terms.budget_usd),
+                purse=self.purse,
                 at_most=machine(),
                 count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
             )
-
-            async def one(item: _Asked) -> Written:
-                reply = await caller.ask(item.prompt)
-                if reply.finish in ("refusal", "content_filter"):
-                    return Written("", (), "refused by the model")
-                if not reply.answer.strip():
-                    return Written("", (), f"an empty answer ({reply.finish})")
-                return grounded(prompts.parse(reply.answer, len(item.read)), item.read)
-
             found = work.through(
-                list(asked.values()), one, caller, self.terms.max_failed, SETTINGS, "answers by the endpoint"
+                list(asked.values()),
+                lambda item: _answered(caller, item),
+                caller,
+                self.terms.max_failed,
+                SETTINGS,
+                "answers by the endpoint",
             )
         finally:
             ledger.close()
@@ -104,6 +118,27 @@ class Endpoint:
             lambda part: tokenizer.encode(part, add_special_tokens=False).offsets,
         )
         return Prompt((Message("user", text),))
+
+
+async def _answered(caller: Caller, item: _Asked) -> Written | work.Failed:
+    """The first answer of any use; useless ones of earlier runs are passed over, so that asking again may help.
+
+    Raises:
+        Unanswered: all of `ATTEMPTS` new answers are blank, or end inside the model's thoughts.
+    """
+    attempt = paid = 0
+    finish = ""
+    while paid < ATTEMPTS:
+        prompt = replace(item.prompt, attempt=attempt)
+        paid += caller.ledger.get(key(prompt, caller.how)) is None
+        reply = await caller.ask(prompt)
+        if reply.finish in ("refusal", "content_filter"):
+            return work.Failed("refused by the model", reply.answer[:200])
+        said = prompts.parse(reply.answer, len(item.read))
+        if said.text or said.declined:
+            return grounded(said, item.read)
+        attempt, finish = attempt + 1, reply.finish
+    raise Unanswered(f"{attempt} empty answers, finish: {finish}", permanent=False)
 
 
 def _tokenizer(root: Path) -> Tokenizer:

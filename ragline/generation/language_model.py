@@ -5,8 +5,10 @@ belong to is named.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from transformers import (
 )
 
 from ragline import io, repro
+from ragline.artifacts import LANGUAGE_MODEL
 from ragline.builtin import model_folder
 from ragline.errors import ConfigError, ModelError
 from ragline.generation import prompts
@@ -32,7 +35,7 @@ from ragline.generation.generator import Written, grounded
 from ragline.progress import track
 from ragline.types import Hit
 
-CONFIG = "language_model.json"
+CONFIG = LANGUAGE_MODEL.name
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Ends of the names of architectures that write; any other would get a head of random numbers."""
 BATCH = 16
@@ -55,7 +58,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wording:
-    """Questions, passages and answers as a model's tokens."""
+    """Questions, passages and answers as a model's tokens.
+
+    A special token that is spelled out in a text is broken by a blank, `< /s>`: a document can neither end the prompt
+    nor speak for the user, and an answer cannot end early.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     seq2seq: bool
@@ -68,11 +75,13 @@ class Wording:
         """
         first, last = self._around()
         room = limit - len(first) - len(last)
-        text = prompts.fitted(question, passages, room, self._rendered, self._offsets)
+        texts = [self._broken(text) for text in passages]
+        text = prompts.fitted(self._broken(question), texts, room, self._rendered, self._offsets)
         return [*first, *self._plain(text), *last]
 
     def answer_tokens(self, answer: str) -> list[int]:
         """The answer as the model is to write it, with its end mark."""
+        answer = self._broken(answer)
         if self.seq2seq:
             tokens = list(self.tokenizer(text_target=answer)["input_ids"])
         elif self.tokenizer.chat_template:
@@ -81,6 +90,19 @@ class Wording:
             tokens = self._plain(f" {answer}")
         end = int(self.tokenizer.eos_token_id)
         return [*tokens[: tokens.index(end)], end] if end in tokens else [*tokens, end]
+
+    def _broken(self, text: str) -> str:
+        """A text without special tokens; what comes of one may be another, so until there is none."""
+        while self._special and self._special.search(text):
+            text = self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}" if len(found[0]) > 1 else " ", text)
+        return text
+
+    @cached_property
+    def _special(self) -> re.Pattern[str] | None:
+        """Any special token but blank ones; the named ones and those that only the vocabulary knows of."""
+        added = (str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        marks = {mark for mark in (*self.tokenizer.all_special_tokens, *added) if mark.strip()}
+        return re.compile("|".join(map(re.escape, sorted(marks, key=lambda m: (-len(m), m))))) if marks else None
 
     def _rendered(self, content: str) -> str:
         if self.seq2seq or not self.tokenizer.chat_template:
@@ -111,7 +133,12 @@ class Wording:
         if self.tokenizer.chat_template and not self.seq2seq:
             return [], []  # the template writes them
         bare, dressed = self._plain("a"), list(self.tokenizer("a")["input_ids"])
-        at = next(place for place in range(len(dressed)) if dressed[place : place + len(bare)] == bare)
+        at = next((place for place in range(len(dressed)) if dressed[place : place + len(bare)] == bare), None)
+        if at is None:
+            raise ModelError(
+                f"tokenizer: expected a text's tokens unchanged between its special ones, got {dressed} for {bare}; "
+                "name a model with another tokenizer"
+            )
         return dressed[:at], dressed[at + len(bare) :] if self.seq2seq else []
 
     def _plain(self, text: str) -> list[int]:
@@ -130,7 +157,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     limits: Limits
 
-    @property
+    @cached_property
     def wording(self) -> Wording:
         return Wording(self.tokenizer, bool(self.model.config.is_encoder_decoder))
 
@@ -217,17 +244,19 @@ def load_base(name: str, limits: Limits, root: Path = Path()) -> LanguageModel:
         ModelError: there is no such model, or it is no language model.
         ConfigError: it reads less than the limits ask for.
     """
-    return _read(name, model_folder(name, root), limits)
+    where = model_folder(name, root)
+    return _read(name, where, limits, where)
 
 
-def _read(name: str, where: Path, limits: Limits) -> LanguageModel:
+def _read(name: str, where: Path, limits: Limits, wording: Path) -> LanguageModel:
+    """A model, and the tokenizer that lies in the folder `wording`."""
     try:
         config = AutoConfig.from_pretrained(where)
         if not any(name.endswith(WRITERS) for name in config.architectures or []):
             raise ValueError(f"expected a causal or encoder-decoder model, got {config.architectures}")
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(wording)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name}: not a usable language model: {' '.join(str(error).split())[:200]}") from error
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
@@ -269,7 +298,7 @@ def save(
 
 
 def load(folder: Path, root: Path = Path()) -> LanguageModel:
-    """Read what `save` wrote; adapters are added into their base.
+    """Read what `save` wrote; adapters are added into their base, and bring their own tokenizer.
 
     Raises:
         MissingArtifact: no model there.
@@ -281,13 +310,13 @@ def load(folder: Path, root: Path = Path()) -> LanguageModel:
     except (TypeError, KeyError) as error:
         raise ModelError(f"{folder / CONFIG}: not settings: {error}; run `dvc repro train_generator`") from None
     if base is None:
-        return _read(str(folder), folder, limits)
+        return _read(str(folder), folder, limits, folder)
     where = model_folder(base["name"], root)
     if fingerprint(where) != base["fingerprint"]:
         raise ModelError(
             f"{folder}: adapters for other weights than {base['name']} now has; run `dvc repro train_generator`"
         )
-    bare = _read(base["name"], where, limits)
+    bare = _read(base["name"], where, limits, folder)
     try:
         merged = PeftModel.from_pretrained(bare.model, folder).merge_and_unload()
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:

@@ -17,8 +17,16 @@ INSTRUCTION = (
 )
 
 _THOUGHT = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-_MARKS = re.compile(r"(?:(?<=[\s.,;:!?)\"'`])|\A)(?:\[\d{1,2}\]\s?)+(?=[\s.,;:!?)]|\Z)")
-"""A run of [1][2] that stands by itself; `frame[1]` is code."""
+_BRACKET = r"\[[0-9]{1,2}(?:\s*,\s*[0-9]{1,2})*\]"
+_RUN = re.compile(rf"(?<!\s)(?P<blank>\s*)(?<!\\)(?P<bars>\\*)(?P<marks>(?:{_BRACKET})+)")
+"""[1][2] or [1, 2], with the blank before it; after a backslash it is no citation, as in Markdown."""
+_FREE = re.compile(r"(?:(?<=[\s.,;:!?)\"'`])|\A)(?=\[)")
+"""Where a run may start to stand by itself; `frame[1]` is code."""
+_AFTER = re.compile(r"[\s.,;:!?)]|\Z")
+_WORD = re.compile(r"(?<=[^\W\d_]{3})(?=\[)")
+_CLAUSE_ENDS = re.compile(r"[.,;:!?]+(?:\s|\Z)|\s*\Z")
+HIGHEST = 99
+"""The highest number of a passage that is read as a citation."""
 
 Render = Callable[[str], str]
 """What the user says to what the model reads, such as its chat template."""
@@ -31,9 +39,11 @@ class Said:
     """An answer as it was meant."""
 
     text: str
-    """Without citations; empty where the model declines."""
+    """Without citations; empty where the model declines, or says nothing."""
     cited: tuple[int, ...]
     """Places of the passages cited, counted from 0, each once, in the order of the text."""
+    declined: bool = False
+    """Whether it says the fixed sentence, unlike a model that says nothing."""
 
 
 def prompt(question: str, passages: Sequence[str]) -> str:
@@ -84,33 +94,62 @@ def shares(lengths: Sequence[int], room: int) -> list[int]:
 
 
 def target(answer: str, cited: Sequence[int]) -> str:
-    """The answer that a model is to learn, citing the passages at these places, counted from 0."""
+    r"""The answer that a model is to learn, citing the passages at these places, counted from 0.
+
+    What looks like a citation in the answer itself gets a backslash, `\[1]`, which `parse` takes away again.
+    """
     marks = "".join(f"[{place + 1}]" for place in sorted(set(cited)))
-    return f"{answer} {marks}" if marks else answer
+
+    def escape(found: re.Match[str]) -> str:
+        taken = _stands(found) or (_attached(found) and not marks)
+        literal = found["bars"] or (taken and _numbers(found, HIGHEST))
+        return f"{found['blank']}{found['bars']}{chr(92) if literal else ''}{found['marks']}"
+
+    bare = _RUN.sub(escape, answer)
+    return f"{bare} {marks}" if marks else bare
 
 
 def parse(text: str, shown: int) -> Said:
-    """Read an answer: thoughts before it are left out, citations are taken out, the fixed sentence becomes silence.
+    r"""Read an answer: thoughts before it are left out, citations are taken out, the fixed sentence becomes silence.
+
+    A citation goes with the blank before it, and nothing else does. One that is attached to a word, as in `Yes[1].`,
+    counts at the end of a clause where the answer has no other; elsewhere that is code.
 
     Args:
-        shown: passages that the model saw; a number beyond them cites nothing, and stays in the text.
+        shown: passages that the model saw; a number beyond them cites nothing, and stays in the text unless it stands
+            right beside one that cites. 0: the answer was not asked to cite, and `\[1]` stays as it is, too.
     """
+    said = _THOUGHT.sub("", text)
+    free = any(_stands(found) and _numbers(found, shown) for found in _RUN.finditer(said))
     cited: list[int] = []
 
     def take(found: re.Match[str]) -> str:
-        numbers = [int(number) for number in re.findall(r"\d+", found[0])]
-        if any(not 1 <= number <= shown for number in numbers):
-            return found[0]
-        cited.extend(number - 1 for number in numbers)
-        return ""
+        if found["bars"] and shown:
+            return f"{found['blank']}{found['bars'][1:]}{found['marks']}"
+        taken = _numbers(found, shown) if _stands(found) or (_attached(found) and not free) else []
+        cited.extend(number - 1 for number in taken)
+        return "" if taken else found[0]
 
-    bare = _MARKS.sub(take, _THOUGHT.sub("", text))
-    if cited:
-        bare = re.sub(r"\s+([.,;:!?)])", r"\1", bare)
-    bare = " ".join(bare.split())
+    bare = " ".join(_RUN.sub(take, said).split())
     if _plain(bare).startswith(_plain(ABSTENTION)):
-        return Said("", ())
+        return Said("", (), declined=True)
     return Said(bare, tuple(dict.fromkeys(cited)))
+
+
+def _numbers(run: re.Match[str], shown: int) -> list[int]:
+    """Passages that a run cites: those of brackets that hold no other number."""
+    brackets = [[int(n) for n in re.findall("[0-9]+", bracket)] for bracket in re.findall(_BRACKET, run["marks"])]
+    return [number for numbers in brackets if all(1 <= n <= shown for n in numbers) for number in numbers]
+
+
+def _stands(run: re.Match[str]) -> bool:
+    """Whether a run stands by itself."""
+    return bool(_FREE.match(run.string, run.start("marks")) and _AFTER.match(run.string, run.end()))
+
+
+def _attached(run: re.Match[str]) -> bool:
+    """Whether a run ends a clause right after a word; the short names before an index are mostly code."""
+    return bool(_WORD.match(run.string, run.start("marks")) and _CLAUSE_ENDS.match(run.string, run.end()))
 
 
 def _plain(text: str) -> str:

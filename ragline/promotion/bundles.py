@@ -1,9 +1,9 @@
 """The versions that are or were served: a folder each, whole or absent, with a digest of every file.
 
-A version mirrors the project's paths, so whatever reads a project reads a version: `qa.load(serving(root))`. Which one
-is the champion stands in champion.json alone; replacing that file is the whole of a promotion or a rollback. Nothing in
-a version is ever written again, and nothing a stage does reaches it: its files are copies, or hard links to those of
-the version before.
+A version mirrors the project's paths, so whatever reads a project reads a version: `qa.load(serving(root), root)`.
+Which one is the champion stands in champion.json alone; replacing that file is the whole of a promotion or a rollback.
+Nothing in a version is ever written again, and nothing a stage does reaches it: its files are copies, or hard links to
+those of the version before.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ragline import io
-from ragline.artifacts import ANSWERING, BUNDLES, JUDGED_BY, LOCK, PARAMS, REPORT, SERVED
+from ragline.artifacts import ANSWERING, BUNDLES, JUDGED_BY, LANGUAGE_MODEL, LOCK, PARAMS, REPORT, SERVED
 from ragline.errors import ConfigError, DataError, MissingArtifact, ModelError, ServiceError
 from ragline.promotion.lock import exclusive
 
@@ -24,7 +24,7 @@ CHAMPION = Path("champion.json")
 RECORDS = (*JUDGED_BY, PARAMS, LOCK, REPORT)
 """How it was made and what it is worth: no answer hangs on them."""
 BUNDLED = (*SERVED, *RECORDS)
-"""What travels together, and the reranker's folder where there is one."""
+"""What travels together, and the folders of models in the project that answers need besides."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def candidate(root: Path) -> Iterator[Path]:
 
     Raises:
         MissingArtifact: the pipeline has not made all of it.
+        ConfigError: answers need a model that could not travel.
         ServiceError: the disk refused.
     """
     place = root / BUNDLES / ".candidate"
@@ -156,7 +157,7 @@ def candidate(root: Path) -> Iterator[Path]:
         with _writing(place):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
-            for name in (*BUNDLED, *_own_reranker(root)):
+            for name in (*BUNDLED, *_own_models(root)):
                 source = io.require(name, root)
                 files = sorted(f for f in source.rglob("*") if f.is_file()) if source.is_dir() else [source]
                 for file in files:
@@ -230,12 +231,30 @@ def prune(root: Path, keep: int) -> list[str]:
     return [place.name for place in gone]
 
 
-def _own_reranker(root: Path) -> list[Path]:
-    """The reranker's folder in the project, where answers need one; others are found by name anywhere."""
-    named = io.read_json(io.require(ANSWERING, root)).get("reranker")
-    path = Path(named or "/")
-    own = not path.is_absolute() and ".." not in path.parts and (root / path).is_dir()
-    return [path] if own else []
+def _own_models(root: Path) -> list[Path]:
+    """Folders in the project of the reranker and of the base of the generator's adapters, where answers need them.
+
+    Others, by hub id or absolute path, are found by name anywhere.
+
+    Raises:
+        ConfigError: a relative path leads out of the project, so that no version could find it.
+    """
+    named = {"evaluate.reranker": io.read_json(io.require(ANSWERING, root)).get("reranker")}
+    if (root / LANGUAGE_MODEL).is_file():
+        base = io.read_json(root / LANGUAGE_MODEL).get("base")
+        named["train_generator.base_model"] = base["name"] if base else None
+    found = []
+    for key, name in named.items():
+        path = Path(name or "/")
+        if path.is_absolute() or not (root / path).is_dir():
+            continue
+        if ".." in path.parts:
+            raise ConfigError(
+                f"{PARAMS}: {key}: expected a folder inside the project, a hub id or an absolute path, got {name}; "
+                "move the model into the project, and run `dvc repro`"
+            )
+        found.append(path)
+    return sorted(set(found))
 
 
 def _crown(root: Path, now: Standing) -> None:

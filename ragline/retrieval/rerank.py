@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 from sentence_transformers import CrossEncoder
 from torch import nn
 
@@ -19,6 +20,9 @@ from ragline.types import Hit
 
 BATCH = 32
 WEIGHTS_AND_SETTINGS = (".safetensors", ".json", ".txt", ".model")
+
+SURE = (np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+"""The least and the greatest probability, so that both stay within (0, 1)."""
 
 Scores = npt.NDArray[np.float64]
 
@@ -35,7 +39,7 @@ class Reranker:
         return found
 
     def rerank(self, questions: Sequence[str], hits: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-        """Rank the hits of each question again, ties in the order in which they came.
+        """Rank the hits of each question again, ties by passage_id as in scoring.
 
         Returns:
             The same passages, best first, each with its probability; (n_questions, as many hits as given).
@@ -46,7 +50,8 @@ class Reranker:
             for hit in found
         ]
         scores = iter(self._score(pairs).tolist())
-        return [sorted((Hit(hit.passage, next(scores)) for hit in found), key=lambda hit: -hit.score) for found in hits]
+        again = [[Hit(hit.passage, next(scores)) for hit in found] for found in hits]
+        return [sorted(found, key=lambda hit: (-hit.score, hit.passage.passage_id)) for found in again]
 
     def _score(self, pairs: list[tuple[str, str]]) -> Scores:
         """(n,) float64 in (0, 1); by float32 the surest ones would all be 1.
@@ -59,7 +64,7 @@ class Reranker:
         logits: Any = self.model.predict(
             list(places), batch_size=BATCH, activation_fn=nn.Identity(), show_progress_bar=False, convert_to_numpy=True
         )
-        probabilities: Scores = 1 / (1 + np.exp(-np.asarray(logits, dtype=np.float64)))
+        probabilities: Scores = np.clip(expit(np.asarray(logits, dtype=np.float64)), *SURE)
         if not np.isfinite(probabilities).all():
             raise ModelError("reranker: expected finite scores, got NaN; use another model")
         return probabilities[[places[pair] for pair in pairs]]

@@ -1,5 +1,6 @@
 """Training a cross-encoder on mined negatives; `rerank` has its use."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from ragline.retrieval.rerank import Reranker, cross_encoder
 from ragline.retrieval.train import DevScore
 from ragline.training import CurvePoint, cadence, run
 from ragline.types import Passage, QAExample
+
+log = logging.getLogger(__name__)
 
 Loss = Literal["binary", "listwise"]
 
@@ -71,11 +74,16 @@ class Judged:
 
 
 def judged(questions: Sequence[QAExample], passages: Sequence[Passage], negatives: Sequence[Negative]) -> list[Judged]:
-    """Put each question beside its best gold passage and its mined negatives; one without negatives is left out."""
+    """Put each question beside its best gold passage and its mined negatives.
+
+    One without negatives has nothing to be told apart from: it is left out, and how many are is logged.
+    """
     mined: dict[str, list[str]] = {}
     for negative in negatives:
         mined.setdefault(negative.question_id, []).append(negative.passage_id)
     asked = [q for q in questions if q.question_id in mined]
+    if left_out := len(questions) - len(asked):
+        log.info("%d of %d questions left out: no mined negatives", left_out, len(questions))
     wanted = {p for q in asked for p in (q.gold_passage_ids[0], *mined[q.question_id])}
     text_of = {p.passage_id: p.encoded_text for p in passages if p.passage_id in wanted}
     return [

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
+from itertools import groupby
 from types import MappingProxyType
 
 import numpy as np
@@ -143,3 +144,22 @@ def fields_of(passages: Sequence[Passage], sources: Mapping[str, str] = MappingP
         _column(p.heading for p in passages),
         np.fromiter((p.page for p in passages), np.int32, len(passages)),
     )
+
+
+def allowed_neighbours(passages: Sequence[Passage], where: Where, sources: Mapping[str, str]) -> list[Passage]:
+    """The passages that a filter lets through, joined with no other: each stretch of neighbours is a parent by itself.
+
+    Args:
+        passages: those of one parent one after another, in document order.
+        sources: doc_id → source; none where they are not known.
+
+    Raises:
+        DataError: the filter asks for sources, of which none are known.
+    """
+    mask = fields_of(passages, sources).mask(where).tolist()
+    kept: list[Passage] = []
+    for (parent, allowed), stretch in groupby(zip(passages, mask, strict=True), lambda pair: (pair[0].parent, pair[1])):
+        members = [passage for passage, _ in stretch]
+        if allowed:
+            kept += [replace(p, parent=members[0].passage_id) for p in members] if parent else members
+    return kept

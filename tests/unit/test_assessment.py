@@ -1,13 +1,16 @@
 """Choosing on dev and scoring: with and without a reranker, a weight, dev questions, parents."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ragline import assessment, qa
-from ragline.errors import ConfigError, ModelError
+from ragline.errors import ConfigError, DataError, ModelError
 from ragline.evaluation import scorecard
 from ragline.generation.backends import Fusion
+from ragline.generation.generator import Written
 from ragline.retrieval import encoder, index, lexical
 from ragline.types import Hit, Passage, QAExample
 from tests.fixtures.small import passage, question, random_reader
@@ -76,6 +79,54 @@ def test_what_dev_chooses(engines):
     assert 0 <= chosen.hybrid_weight <= 1 and -1 < chosen.abstain_below < 1
     by_rank = assessment.choose(engines, Fusion(random_reader()), ASKED, most=2, fusion="rrf")
     assert by_rank == replace(chosen, hybrid_weight=None)
+
+
+def test_few_dev_questions_are_all_answered(engines):
+    """Of 6 questions 1 % is none, so the floor is not above the least confidence among them."""
+    chosen = assessment.choose(engines, Fusion(random_reader()), ASKED, most=2)
+    least = min(max(run.values()) for run in engines.runs(ASKED)["tuned"].values())
+    assert least - 1e-4 < chosen.abstain_below <= least
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=300))
+def test_the_floor_gives_up_one_in_a_hundred_at_most(confidence):
+    floor = assessment.floor(confidence)
+    assert sum(value < floor for value in confidence) <= 0.01 * len(confidence)
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A generator that knows what it says to each question."""
+
+    said: dict[str, Written]
+
+    def answer(self, questions, retrieved):
+        return [self.said[asked] for asked in questions]
+
+
+UNANSWERABLE = replace(ASKED[0], question_id="nobody", answers=(), gold_passage_ids=(), answerable=False)
+
+
+def test_evaluation_abstains_as_the_system_does(engines):
+    """The generator answers one question, declines the second and fails at the third."""
+    said = [Written("on shelf", ()), Written("", ()), Written("", (), "no reply")]
+    generator = Scripted({q.question: written for q, written in zip(ASKED, said, strict=False)})
+    chosen = replace(settings(), answerer="generator")
+    by_generator = assessment.assess("test", ASKED[:3], engines, generator, chosen)
+    assert [row["abstained"] for row in by_generator.predictions] == [False, True, False]
+    assert by_generator.details["selective"]["generator"]["wrong_abstention"] == pytest.approx(1 / 3, abs=1e-6)
+    assert by_generator.details["selective"]["extractive"]["wrong_abstention"] == 0
+    extracted = assessment.assess("test", ASKED[:3], engines, generator, settings())
+    assert not any(row["abstained"] for row in extracted.predictions)
+
+
+def test_recall_curves_are_of_answerable_questions(engines):
+    result = assessment.assess("test", [*ASKED, UNANSWERABLE], engines, Fusion(random_reader()), settings())
+    curves = assessment.recall_curves(result)
+    assert [*curves] == ["bm25", "base", "tuned", "hybrid"]
+    assert curves["hybrid"] == [1.0] * 20
+    with pytest.raises(DataError, match="qrels: no judged question"):
+        assessment.recall_curves(replace(result, questions=[UNANSWERABLE]))
 
 
 def test_a_reranker_is_recorded(engines):

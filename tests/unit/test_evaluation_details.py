@@ -37,7 +37,7 @@ def outcome(questions=QUESTIONS):
         {"bm25": {q: RUN[q] for q in sorted(wanted)}},
         {"extractive": {q: SAID[q] for q in sorted(wanted)}},
         {q: {"q1": 0.9, "q2": 0.6, "q3": 0.2}[q] for q in sorted(wanted)},
-        abstain_below=0.5,
+        {"extractive": {q: {"q1": False, "q2": False, "q3": True}[q] for q in sorted(wanted)}},
         passages=PASSAGES,
     )
 
@@ -77,6 +77,12 @@ def test_selective_figures_by_hand():
          "aurc": (1 / 3 + 2 / 3 + 7 / 9) / 3, "excess_aurc": 0.0,
          "calibration_error": (0.9 - 2 / 3 + 0.6 + 0.2) / 3}, abs=1e-6)  # fmt: skip
     assert found["answer_words"]["extractive"] == {"words_mean": 1.666667, "words_p50": 1.0, "empty": 0.0}
+
+
+def test_an_answerer_that_declines_is_quiet_whatever_the_confidence():
+    silent = replace(outcome(), abstained={"extractive": {"q1": True, "q2": False, "q3": True}})
+    found = details.figures(silent)["selective"]["extractive"]
+    assert (found["coverage"], found["wrong_abstention"]) == (pytest.approx(1 / 3, abs=1e-6), 0.5)
 
 
 def test_a_set_without_questions_or_without_answers():

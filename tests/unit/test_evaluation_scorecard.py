@@ -33,7 +33,7 @@ def test_correction_is_over_the_comparisons_of_one_set():
         ({}, "tuned is better with n = 75"),
         ({"difference": -0.1, "low": -0.2, "high": -0.02}, "base is better with n = 75"),
         ({"low": -0.01}, "not decisive with n = 75: a true difference below 0.123 mostly stays unseen"),
-        ({"p": 0.06}, "not decisive with n = 75: a true difference below 0.123 mostly stays unseen"),
+        ({"p": 0.06}, "not decisive with n = 75: the interval leaves out 0, but p is 0.060"),
     ],
 )
 def test_verdict(changes, verdict):
@@ -45,7 +45,10 @@ def test_verdict(changes, verdict):
 def test_one_of_twenty_needs_more_than_one_alone():
     rows = [row(p=0.01), *(row(p=0.9, metric=f"m{i}") for i in range(19))]
     assert scorecard.corrected(rows[:1])[0]["decisive"]
-    assert not scorecard.corrected(rows)[0]["decisive"]
+    first, *others = scorecard.corrected(rows)
+    assert not first["decisive"]  # p_holm is 20 × 0.01
+    assert first["verdict"] == "not decisive with n = 75: clear by itself, not after correction for 20 comparisons"
+    assert others[0]["verdict"] == "not decisive with n = 75: the interval leaves out 0, but p is 0.900"
 
 
 def test_comparisons_can_be_judged():

@@ -1,7 +1,12 @@
 """An endpoint as generator, against a real server that answers well and badly."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
+from ragline import cli, qa
+from ragline.artifacts import LEDGER
 from ragline.errors import DataError, ModelError, ServiceError
 from ragline.generation import backends, endpoint, prompts
 from ragline.generation.generator import Written
@@ -87,9 +92,85 @@ def test_a_fault_that_stays_is_a_counted_failure_and_no_answer(tmp_path, monkeyp
     assert "1 of 6 questions got none" in caplog.text
 
 
-def test_an_empty_answer_is_a_failure(tmp_path, monkeypatch):
-    with Endpoint(lambda request: "  ") as server:
-        assert ask(server, monkeypatch, tmp_path, QUESTIONS[:1]) == [Written("", (), "an empty answer (stop)")]
+@pytest.mark.parametrize("useless", ["  ", "<think>on and on", "[1]"])
+def test_a_useless_answer_is_a_counted_failure_and_never_a_declining_one(tmp_path, monkeypatch, useless):
+    first = [QUESTIONS[0]]
+
+    def say(request):
+        return useless if QUESTIONS[0] in request["messages"][0]["content"] else "Use merge [1]."
+
+    with Endpoint(say) as server:
+        found = ask(server, monkeypatch, tmp_path)
+        assert found == [Written("", (), "endpoint failed")] + [Written("Use merge.", (HITS[0],))] * 5
+        assert sum(server.answered.values()) == 5 + endpoint.ATTEMPTS
+        with pytest.raises(
+            ServiceError, match=r"1 items of 1 got no answer, 0 did \(last: 4 empty answers, finish: stop"
+        ):
+            ask(server, monkeypatch, tmp_path, first)
+
+
+def test_asking_again_really_does(tmp_path, monkeypatch):
+    # Each request has another seed, as another attempt: the first three of them bring nothing.
+    with Endpoint(lambda request: " " if request["seed"] < TERMS.seed + 3 else "Use merge [1].") as server:
+        with pytest.raises(ServiceError, match="last: 2 empty answers, finish: stop"):
+            ask(server, monkeypatch, tmp_path, QUESTIONS[:1])
+        assert ask(server, monkeypatch, tmp_path, QUESTIONS[:1]) == [Written("Use merge.", (HITS[0],))]
+        assert ask(server, monkeypatch, tmp_path, QUESTIONS[:1]) == [Written("Use merge.", (HITS[0],))]
+        assert sum(server.answered.values()) == 4
+
+
+def test_refusals_of_most_questions_are_one_error(tmp_path, monkeypatch):
+    with (
+        Endpoint(lambda request: "x", lambda name, times: "refusal") as server,
+        pytest.raises(ServiceError, match=r"6 items of 6 ended without a usable result \(last: refused by the model"),
+    ):
+        ask(server, monkeypatch, tmp_path)
+
+
+def test_asking_the_champion_names_the_project_apart_from_the_version(tmp_path, monkeypatch):
+    loaded = []
+
+    def load(root, project):
+        loaded.append((root, project))
+        raise ModelError("enough seen")
+
+    monkeypatch.setattr(cli, "_served", lambda root: root / "v0001")
+    monkeypatch.setattr(qa, "load", load)
+    with pytest.raises(SystemExit):
+        cli.main(["--root", str(tmp_path), "ask", "--champion", "why?"])
+    assert loaded == [(tmp_path / "v0001", tmp_path)]
+
+
+def test_all_that_one_generator_is_asked_is_paid_from_one_purse(tmp_path, monkeypatch):
+    # Two calls cost no more than is left at the start of the second: prompt about 130, answer at most 50 tokens.
+    with Endpoint(lambda request: "Use merge [1].") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        loaded = endpoint.Endpoint(replace(TERMS, budget_usd=4e-4), LIMITS, tmp_path)
+        loaded.answer(QUESTIONS[:1], [HITS])
+        spent = loaded.purse.spent_usd
+        assert 0 < spent < 4e-4
+        with pytest.raises(ServiceError, match=r"train_generator\.endpoint\.budget_usd"):
+            loaded.answer(QUESTIONS[1:], [HITS] * 5)
+        assert spent < loaded.purse.spent_usd <= 4e-4
+
+
+def test_in_a_notebook_a_loop_is_running_already(tmp_path, monkeypatch):
+    async def cell(server):
+        return ask(server, monkeypatch, tmp_path)
+
+    with Endpoint(lambda request: "Use merge [1].") as server:
+        assert asyncio.run(cell(server)) == [Written("Use merge.", (HITS[0],))] * 6
+
+
+def test_the_calls_of_a_served_version_are_kept_in_the_project(tmp_path, monkeypatch):
+    version = tmp_path / "bundles" / "v0001"
+    endpoint.save(TERMS, LIMITS, version / "made")
+    with Endpoint(lambda request: "Use merge [1].") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        served = backends.load(version / "made", version, tmp_path)
+        assert served.answer(QUESTIONS[:1], [HITS]) == [Written("Use merge.", (HITS[0],))]
+    assert (tmp_path / LEDGER).is_file()
+    assert [p.name for p in version.rglob("*") if p.is_file()] == [endpoint.CONFIG]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Prompts: what is cut and what never is; answers: what is a citation and what is code."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ragline.errors import DataError
@@ -82,6 +82,34 @@ def test_shares_are_max_min_fair(lengths, room):
     assert not cut or min(cut) + 1 >= max(given_out)  # who loses has as much as anyone, up to the odd token
 
 
+texts = st.text(st.sampled_from("ab1290[],.: \\\n\x1c`'\")("), max_size=40) | st.text()
+
+
+@given(texts)
+@example("Use .loc for labels.")
+@example("' , '")
+@example("Pass a list such as [1].")
+@example("Use frame[1].")
+@example(r"A regex: \[1], \\[2] and [1]\[2] [99]")
+@example("[1,\n2][3]")
+def test_whatever_an_answer_holds_survives(answer):
+    plain = " ".join(answer.split())
+    assert prompts.parse(prompts.target(answer, [0]), 1) == Said(plain, (0,))
+    assert prompts.parse(prompts.target(answer, []), 99) == Said(plain, ())
+
+
+@given(texts, st.integers(0, 3))
+def test_all_that_a_citation_takes_along_is_the_blank_before_it(text, shown):
+    said = prompts.parse(text, shown)
+    assert all(0 <= place < shown for place in said.cited)
+    if not said.cited and "\\" not in text:
+        assert said.text == " ".join(text.split())
+
+
+def test_a_long_blank_takes_no_long_time():
+    assert prompts.parse("a" + " \\" * 100_000 + " " * 100_000 + "[1]", 1).cited == (0,)
+
+
 def test_target_and_parse_are_each_other_s_inverse():
     assert prompts.target("It joins frames.", [2, 0, 2]) == "It joins frames. [1][3]"
     assert prompts.parse("It joins frames. [1][3]", 3) == Said("It joins frames.", (0, 2))
@@ -98,10 +126,19 @@ def test_target_and_parse_are_each_other_s_inverse():
         ("The default is [0, 1].", 2, Said("The default is [0, 1].", ())),
         ("<think>[1] or not?</think>Yes [2]", 2, Said("Yes", (1,))),
         ("<think>for ever and", 2, Said("", ())),
+        ("Yes [1][9].", 2, Said("Yes.", (0,))),
+        ("Yes [1], no [9].", 2, Said("Yes, no [9].", (0,))),
+        ("Yes[1].", 2, Said("Yes.", (0,))),
+        ("Yes [1, 2]", 2, Said("Yes", (0, 1))),
+        ("Yes[1, 2], or[2]", 2, Said("Yes, or[2]", (0, 1))),  # `or` is as short as a name in code
+        ("Take rows[1]. It is there [2].", 2, Said("Take rows[1]. It is there.", (1,))),
+        ("Use .loc , or : [1]", 1, Said("Use .loc , or :", (0,))),
+        (r"Pass \[1] or [2].", 2, Said("Pass [1] or.", (1,))),
+        (r"Pass \[1].", 0, Said(r"Pass \[1].", ())),
         ("", 2, Said("", ())),
         ("  two\n lines ", 2, Said("two lines", ())),
-        (prompts.ABSTENTION, 2, Said("", ())),
-        ("the documents do NOT seem to hold an answer to this [1]", 2, Said("", ())),
+        (prompts.ABSTENTION, 2, Said("", (), declined=True)),
+        ("the documents do NOT seem to hold an answer to this [1]", 2, Said("", (), declined=True)),
     ],
 )
 def test_parse(text, shown, said):

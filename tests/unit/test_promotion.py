@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ragline import cli, io
-from ragline.artifacts import ANSWERING, BUNDLES, GENERATOR, LOCK, PARAMS, PREDICTIONS, RETRIEVER
+from ragline.artifacts import ANSWERING, BUNDLES, GENERATOR, LANGUAGE_MODEL, LOCK, PARAMS, PREDICTIONS, RETRIEVER
 from ragline.errors import ConfigError, DataError, MissingArtifact, ModelError, ServiceError
 from ragline.promotion import bundles, scores
 from ragline.promotion.gate import gate
@@ -229,6 +229,34 @@ def test_a_reranker_of_the_project_travels_too(root, reranker, travels):
     promotable.retrain(root, "one", reranker=reranker)
     gate(root, anyway=True)
     assert (bundles.serving(root) / "models/own/config.json").exists() == travels
+
+
+@pytest.mark.parametrize(
+    ("base", "travels"), [({"name": "models/own"}, True), ({"name": "org/model@main"}, False), (None, False)]
+)
+def test_the_base_of_adapters_travels_too_where_it_lies_in_the_project(root, base, travels):
+    (root / "models/own").mkdir()
+    (root / "models/own/config.json").write_text("{}")
+    io.write_json({"limits": {}, "base": base}, root / LANGUAGE_MODEL)
+    promotable.retrain(root, "one")
+    gate(root, anyway=True)
+    assert (bundles.serving(root) / "models/own/config.json").exists() == travels
+
+
+def test_a_model_that_cannot_travel_is_refused(tmp_path):
+    root = tmp_path / "project"
+    promotable.write(root)
+    (tmp_path / "own").mkdir()
+    promotable.retrain(root, "one", reranker="../own")
+    with pytest.raises(
+        ConfigError, match=r"evaluate\.reranker: expected a folder inside the project, .*, got \.\./own"
+    ):
+        gate(root, anyway=True)
+    promotable.retrain(root, "one")
+    io.write_json({"limits": {}, "base": {"name": "../own"}}, root / LANGUAGE_MODEL)
+    with pytest.raises(ConfigError, match=r"train_generator\.base_model: expected a folder inside the project"):
+        gate(root, anyway=True)
+    assert bundles.standing(root) is None
 
 
 def test_files_in_common_are_stored_once(crowned):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ragline.errors import DataError, ModelError
+from ragline.evaluation import retrieval
 from ragline.retrieval import mine, rerank, rerank_train
 from ragline.types import Hit
 from tests.fixtures.cross_encoder import tiny
@@ -44,15 +45,33 @@ def test_a_batch_scores_like_its_pairs(name):
     assert reranker.scores("where is red?", []) == []
 
 
-def test_equal_scores_keep_their_order(name):
-    twins = [Hit(passage(f"t{n}#0000", "the same", doc_id="t"), 0.5) for n in range(5)]
+def test_equal_scores_are_served_in_the_order_in_which_they_are_scored(name):
+    twins = [Hit(passage(f"t{n}#0000", "the same", doc_id="t"), 0.5) for n in (3, 0, 4, 1, 2)]
     (found,) = rerank.load(name).rerank(["where?"], [twins])
-    assert [hit.passage.passage_id for hit in found] == [hit.passage.passage_id for hit in twins]
+    served = [hit.passage.passage_id for hit in found]
+    assert served == [f"t{n}#0000" for n in range(5)]
+    assert served == retrieval.ranking("q", {hit.passage.passage_id: hit.score for hit in found})
 
 
-def test_examples_from_mined_negatives():
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("logit", "least", "most"),  # 1 / (1 + e^-x): e^710 is beyond float64
+    [(-3e38, 0, 1e-307), (-710, 0, 1e-307), (0, 0.5, 0.5), (40, 1 - 1e-15, 1), (3e38, 1 - 1e-15, 1)],
+)
+def test_a_logit_of_any_size_is_a_probability(name, logit, least, most):
+    reranker = rerank.load(name)
+    with torch.no_grad():
+        reranker.model.model.classifier.weight.zero_()
+        reranker.model.model.classifier.bias.fill_(logit)
+    (probability,) = reranker.scores("where?", ["here"])
+    assert 0 < probability < 1 and least <= probability <= most
+
+
+def test_examples_from_mined_negatives(caplog):
+    caplog.set_level("INFO")
     examples = rerank_train.judged([*QUESTIONS, question("lonely", "d0#0000")], PASSAGES, NEGATIVES)
     assert len(examples) == 8  # the lonely one has no negatives
+    assert caplog.messages == ["1 of 9 questions left out: no mined negatives"]
     texts = ("n0\nnever any red", "n1\nnever any blue")
     assert examples[0] == rerank_train.Judged("where is red?", "d0\nhere is red", texts)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ragline.errors import DataError
-from ragline.retrieval.where import Where, fields_of, parse
+from ragline.retrieval.where import Where, allowed_neighbours, fields_of, parse
 from tests.fixtures.small import passage
 
 PASSAGES = [
@@ -80,6 +80,20 @@ def test_as_a_person_types_it(parts, wanted):
 def test_what_a_person_mistypes(part, message):
     with pytest.raises(DataError, match=re.escape(message)):
         parse([part])
+
+
+def test_what_is_read_together_holds_no_passage_that_is_left_out():
+    children = [
+        replace(passage(f"d#000{n}"), parent=parent, page=page)
+        for n, (parent, page) in enumerate(
+            [("d#0000", 1), ("d#0000", 1), ("d#0000", 2), ("d#0000", 1), ("", 1), ("", 1)]
+        )
+    ]
+    assert allowed_neighbours(children, Where(), {}) == children
+    kept = allowed_neighbours(children, Where(pages=(1, 1)), {})
+    assert [(p.passage_id, p.parent) for p in kept] == [
+        ("d#0000", "d#0000"), ("d#0001", "d#0000"), ("d#0003", "d#0003"), ("d#0004", ""), ("d#0005", ""),
+    ]  # fmt: skip
 
 
 def test_no_passages():

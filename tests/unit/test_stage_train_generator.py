@@ -1,7 +1,7 @@
 """Stage train_generator: every method leaves a generator that answers, and two runs the same bytes."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,11 @@ from ragline.artifacts import (
 )
 from ragline.errors import ConfigError
 from ragline.generation import backends
+from ragline.reading import Reading
 from ragline.retrieval import encoder, index
 from ragline.types import Hit, Passage, QAExample
-from stages.train_generator import WRITES, TrainGeneratorParams, corpus, main, materials
+from stages import train_generator
+from stages.train_generator import WRITES, Corpus, TrainGeneratorParams, corpus, main, materials
 from tests.fixtures.encoders import write_tiny_encoder
 from tests.fixtures.saved_models import save_tiny
 from tests.fixtures.small import passage, question
@@ -95,7 +97,7 @@ def test_a_language_model_is_tuned_and_answers(root, changes):
     summary = run(root, **changes)
     first = contents(root / GENERATOR)
     assert (summary["method"], summary["examples"], summary["steps"]) == (changes.get("method", "sft"), 8, 4)
-    assert summary["left_out"] == {}
+    assert summary["left_out"] == summary["left_out_dev"] == {}
     curve = io.read_csv(root / GENERATOR_CURVE)
     assert summary["dev_loss"] == pytest.approx(
         min(float(row["dev_loss"]) for row in curve if row["dev_loss"]), rel=1e-5
@@ -127,6 +129,34 @@ def test_distractors_are_nearest_first_and_never_what_may_answer(root):
         assert scores == sorted(scores, reverse=True)
         assert all(score <= cosine[found.gold[0]] + 1e-6 for score in scores)
     assert [m.distractors for m in materials(asked, ground, margin=None)] == [()] * 3
+
+
+def test_a_parent_with_a_child_that_may_answer_is_no_distractor(tmp_path):
+    """The second child of `b` holds the answer, far from the question; with this margin no score is too high."""
+    answer = "seven plates of grey slate"
+    texts = {
+        "a": ("Where is the drum?", f"It lies under {answer}."),
+        "b": ("Where is the drum now?", f"Elsewhere: {answer}."),
+        "c": ("Where is the drum stick?", "Nobody knows."),
+    }
+    passages = [
+        replace(passage(f"{name}#000{n}", text), parent=f"{name}#0000", start=n * 100, end=n * 100 + len(text))
+        for name, children in texts.items()
+        for n, text in enumerate(children)
+    ]
+    asked = [replace(question("q", "a#0001", "Where is the drum?", answer=answer), start=100, end=140)]
+    write_tiny_encoder(tmp_path)
+    retriever = encoder.load("tiny", tmp_path)
+    vectors = encoder.encode_passages(retriever, [p.encoded_text for p in passages])
+    ground = Corpus(passages, Reading(passages), retriever, vectors)
+    for nearest in (30, 2):  # however few are looked at, their siblings are, too
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train_generator, "WEIGHED", nearest)
+            [found] = materials(asked, ground, margin=9.0)
+        assert not any(answer in text for text in found.distractors)
+        assert found.gold == (ground.reading.passage("a#0000").encoded_text,)
+    [found] = materials([replace(asked[0], answers=("slate",))], ground, margin=9.0)
+    assert any(answer in text for text in found.distractors)  # too short to tell
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Stage evaluate: every set is scored on what can be answered; the rest counts for abstention alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ragline import io
+from ragline.artifacts import (
+    ANSWERING,
+    BASE_ANN,
+    BASE_FINGERPRINT,
+    COMPARISONS,
+    DOCUMENTS,
+    GENERATOR,
+    GOLD,
+    LEXICAL_INDEX,
+    METRICS,
+    OUTPUTS,
+    PASSAGES,
+    PREDICTIONS,
+    QUESTIONS_DEV,
+    QUESTIONS_TEST,
+    RECALL_CURVE,
+    RETRIEVER,
+    RUNS,
+    TUNED_ANN,
+    TUNED_FINGERPRINT,
+)
+from ragline.errors import DataError
+from ragline.generation import fid
+from ragline.retrieval import encoder, index, lexical
+from ragline.types import Document, Passage, QAExample
+from stages.evaluate import WRITES, EvaluateParams, main
+from tests.fixtures.encoders import write_tiny_encoder
+from tests.fixtures.small import passage, question, random_reader
+
+THINGS = ("apple", "anchor", "basket", "beacon", "candle", "carpet")
+PARAMS = EvaluateParams(
+    base_model=str(RETRIEVER), gold_sets=[], depth=20, fusion="convex", rerank_depth=1, resamples=100, seed=3
+)
+ASKED = [
+    question(thing, f"{thing}#0000", f"Where is the {thing}?", answer=f"shelf {n}") for n, thing in enumerate(THINGS)
+]
+UNANSWERABLE = replace(
+    ASKED[0], question_id="nobody", question="Who is it?", answers=(), gold_passage_ids=(), answerable=False
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A page on each thing, a tiny encoder that was not tuned, and a tiny reader that was not trained."""
+    folder = tmp_path_factory.mktemp("project")
+    write_tiny_encoder(folder / "models").rename(folder / RETRIEVER)
+    tuned = encoder.load(str(RETRIEVER), folder)
+    passages = [passage(f"{thing}#0000", f"The {thing} stands on shelf {n}.") for n, thing in enumerate(THINGS)]
+    vectors = encoder.encode_passages(tuned, [p.encoded_text for p in passages])
+    mark = index.fingerprint(tuned.fingerprint, passages, vectors)
+    for ann_path, mark_path in ((BASE_ANN, BASE_FINGERPRINT), (TUNED_ANN, TUNED_FINGERPRINT)):
+        io.write_vectors(vectors, folder / ann_path.with_name("vectors.npy"))
+        index.write(index.build(vectors, "flat"), mark, folder / ann_path, folder / mark_path)
+    lexical.write(lexical.build(passages), folder / LEXICAL_INDEX)
+    reader = random_reader()
+    for part in (reader.model.encoder, reader.tokenizer):
+        part.save_pretrained(folder / "models" / "read")
+    fid.save(replace(reader, config=replace(reader.config, encoder="models/read")), folder / GENERATOR)
+    documents = [Document(p.doc_id, p.doc_id, p.doc_id, p.text, "text", cluster=p.cluster) for p in passages]
+    io.write_table(documents, Document, folder / DOCUMENTS)
+    io.write_table(passages, Passage, folder / PASSAGES)
+    io.write_table(ASKED[:4], QAExample, folder / QUESTIONS_DEV)
+    return folder
+
+
+def run(root: Path, test: list[QAExample], **changes) -> dict:
+    io.write_table(test, QAExample, root / QUESTIONS_TEST)
+    main(PARAMS.model_copy(update=changes), root)
+    return io.read_json(root / METRICS)
+
+
+def test_writes_what_it_says():
+    assert OUTPUTS["evaluate"] == WRITES
+
+
+@pytest.mark.slow
+def test_a_question_without_an_answer_changes_no_figure_of_search(root):
+    alone = run(root, ASKED)["test"]
+    curve = (root / RECALL_CURVE).read_bytes()
+    found = run(root, [*ASKED, UNANSWERABLE])["test"]
+    assert (found["n"], found["n_answerable"]) == (7, 6)
+    assert (found["retrieval"], found["answers"]) == (alone["retrieval"], alone["answers"])
+    assert (root / RECALL_CURVE).read_bytes() == curve
+    assert [row["k"] for row in io.read_csv(root / RECALL_CURVE)] == [str(k) for k in range(1, 21)]
+    assert "wrong_answer" in found["selective"]["generator"] and "wrong_answer" not in alone["selective"]["generator"]
+    assert [row["question_id"] for row in io.read_frame(root / PREDICTIONS)] == [*THINGS, "nobody"]
+    assert all((root / path).exists() for path in WRITES)
+
+
+@pytest.mark.slow
+def test_two_runs_give_equal_bytes(root):
+    def outputs() -> list[bytes]:
+        run(root, [*ASKED, UNANSWERABLE])
+        single = [(root / path).read_bytes() for path in (ANSWERING, METRICS, COMPARISONS, RECALL_CURVE, PREDICTIONS)]
+        return single + [path.read_bytes() for path in sorted((root / RUNS).iterdir())]
+
+    assert outputs() == outputs()
+
+
+@pytest.mark.parametrize("asked", [[], [UNANSWERABLE]])
+def test_a_test_set_that_nothing_answers(root, asked):
+    message = rf"data/questions/test\.parquet: expected questions that .* got none among {len(asked)}; add documents"
+    with pytest.raises(DataError, match=message):
+        run(root, asked)
+
+
+def test_a_gold_set_that_nothing_answers(root):
+    row = {"id": "g", "question": "Who?", "gold_names": [], "evidence": "", "answers": [], "kind": "fact"}
+    io.write_jsonl([{**row, "answerable": False}], root / GOLD / "nobody.jsonl")
+    with pytest.raises(DataError, match=r"data/gold/nobody\.jsonl: expected questions that .* got none among 1; add"):
+        run(root, ASKED, gold_sets=[GOLD / "nobody.jsonl"])

@@ -32,6 +32,8 @@ RETRIEVAL_METRICS = ("recall@1", "recall@5", "mrr@10", "ndcg@10")
 TUNED_METRIC = "mrr@10"
 REFUSED_ON_DEV = 0.01
 """Share of answerable dev questions that the abstention threshold gives up."""
+FEW = 30
+"""Dev questions below which no floor is set."""
 NEVER = -1.0
 """No cosine is below: the system never declines."""
 CURVE_DEPTH = 20
@@ -143,8 +145,11 @@ def floor(confidence: Sequence[float]) -> float:
     """The highest value, rounded down to four decimals, under which at most 1 % of the questions lie.
 
     Args:
-        confidence: best cosine of each answerable dev question, at least one.
+        confidence: best cosine of each answerable dev question; of fewer than `FEW` nothing can be said, and no answer
+            is held back.
     """
+    if len(confidence) < FEW:
+        return NEVER
     return math.floor(1e4 * float(np.quantile(confidence, REFUSED_ON_DEV, method="lower"))) / 1e4
 
 
@@ -311,6 +316,10 @@ def recall_curves(result: Assessed) -> dict[str, list[float]]:
     }
 
 
+HEADLINE = ("selective", "answer_words")
+"""Of the details, what `dvc metrics diff` should show; the rest is in comparisons.json."""
+
+
 def metrics(result: Assessed) -> dict[str, Any]:
     """Flat means of one set, for metrics.json."""
     found = scorecard.means(result.answers)
@@ -318,7 +327,13 @@ def metrics(result: Assessed) -> dict[str, Any]:
         found[answerer]["bleu"] = round(value, 6)
     answerable = sum(q.answerable for q in result.questions)
     table = {"n": len(result.questions), "n_answerable": answerable}
-    return {**table, "retrieval": scorecard.means(result.retrieval), "answers": found, **result.details}
+    headline = {name: result.details[name] for name in HEADLINE if name in result.details}
+    return {**table, "retrieval": scorecard.means(result.retrieval), "answers": found, **headline}
+
+
+def beside(result: Assessed) -> dict[str, Any]:
+    """What is too much for metrics.json: figures by kind of question, and other ways to count a hit."""
+    return {name: table for name, table in result.details.items() if name not in HEADLINE}
 
 
 def gold_metrics(result: Assessed, gold: goldset.GoldSet) -> dict[str, Any]:

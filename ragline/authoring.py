@@ -91,7 +91,7 @@ def candidates(
             corpus.documents, corpus.passages, params.max_per_document, params.max_per_passage, params.seed
         )
     asked, left_out = _of_people(params, corpus, root)
-    return found + asked, drops + left_out
+    return asked + found, left_out + drops  # of two that ask the same the person's stays
 
 
 def _of_people(params: QuestionParams, corpus: Corpus, root: Path) -> tuple[list[QAExample], list[Drop]]:

@@ -74,14 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--json", type=Path, help="write the figures there, too")
     audit.set_defaults(run=_audit)
     convert = commands.add_parser("convert", help="question sets from one format into another")
-    convert.add_argument("source", nargs=2, metavar=("FROM", "PATH"), help="format and path to read")
-    convert.add_argument("target", nargs=2, metavar=("TO", "PATH"), help="format and path to write")
+    convert.add_argument("source_format", metavar="FROM", help="format to read")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="path to read")
+    convert.add_argument("target_format", metavar="TO", help="format to write")
+    convert.add_argument("target", type=Path, metavar="TARGET", help="path to write")
     convert.epilog = f"formats: {', '.join(FORMATS)}; see docs/formats.md"
     convert.set_defaults(run=_convert)
     fetch = commands.add_parser("fetch", help="a web site's pages into data/raw, as its robots.txt allows")
     fetch.add_argument("name", help="folder under data/raw")
     fetch.add_argument("address", nargs="+", help="a sitemap (.xml), a robots.txt that names some, or pages")
-    fetch.add_argument("--pages", type=int, default=1000, help="pages requested at most (default: 1000)")
+    fetch.add_argument("--pages", type=_positive, default=1000, help="pages requested at most (default: 1000)")
     fetch.add_argument("--delay", type=float, default=1.0, help="seconds between two requests (default: 1)")
     fetch.set_defaults(run=_fetch)
     promote = commands.add_parser("promote", help="weigh the last run against the champion; serve it if it is better")
@@ -98,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     last = commands.add_parser("summary", help="the last run in ten lines")
     last.set_defaults(run=lambda options: summary(options.root))
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -170,13 +178,14 @@ def _foreseen(part: str, found: Any, params: Any) -> list[str]:
         if found.history
         else "no earlier call of this model: rough; a run with few `passages` first makes it exact"
     )
+    cost = "under $0.01" if 0 < found.usd < 0.005 else f"${found.usd:.2f}"
+    stops = ", which stops there" if found.usd > params.budget_usd else ""
     return [
         f"model       {params.model}",
         f"{part:<11} {found.items:,} to ask {'for' if part == 'questions' else 'at most'}",
         f"calls       {found.calls:,} to pay for, {found.cached:,} answered by the ledger",
         f"tokens      {found.prompt_tokens:,} in prompts, {found.answer_tokens:,} in answers",
-        f"cost        ${found.usd:.2f} of a budget of ${params.budget_usd:g} a run"
-        + (", which stops there" if found.usd > params.budget_usd else ""),
+        f"cost        {cost} of a budget of ${params.budget_usd:g} a run{stops}",
         f"time        {minutes} min {seconds} s",
         f"grounds     {grounds}",
     ]
@@ -210,8 +219,8 @@ def _audit(options: Any) -> list[str]:
 
 
 def _convert(options: Any) -> list[str]:
-    (source, where), (target, place) = options.source, options.target
-    lost = formats.write(target, formats.read(source, Path(where)), Path(place))
+    place, target = options.target, options.target_format
+    lost = formats.write(target, formats.read(options.source_format, options.source), place)
     kept = [f"{count:>7,}  {what}" for what, count in lost.items()]
     return [f"{place}: written as {target}", *(["not kept:", *kept] if kept else ["nothing was lost"])]
 

@@ -104,7 +104,7 @@ def to_ask(examples: Sequence[QAExample], corpus: Corpus, filters: Sequence[str]
         if name == "guessable":
             prompts += [closed_book_prompt(example) for example in asked]
         if name == "critic":
-            prompts += [critic_prompt(example, gold_text(example, context)) for example in asked]
+            prompts += [critic_prompt(example, _evidence(example, context)) for example in asked]
     return prompts
 
 
@@ -129,8 +129,15 @@ def _context(corpus: Corpus, model: Model | None) -> Context:
         context,
         judge=judge,
         answer_closed_book=model.answer_closed_book,
-        critic=lambda examples: model.criticise([(example, gold_text(example, context)) for example in examples]),
+        critic=lambda examples: model.criticise([(example, _evidence(example, context)) for example in examples]),
     )
+
+
+def _evidence(example: QAExample, context: Context) -> str:
+    """The gold passages, and the labelled span where they do not hold it: nothing is paid for twice."""
+    passages = "\n".join(context.passages[passage_id] for passage_id in example.gold_passage_ids)
+    span = context.documents[example.doc_id][example.start : example.end] if example.doc_id else ""
+    return passages if passages and span in passages else gold_text(example, context)
 
 
 def _looked_up(examples: Sequence[QAExample], context: Context) -> list[tuple[list[str], Looked]]:

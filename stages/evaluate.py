@@ -165,9 +165,9 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     io.write_json(asdict(settings), root / ANSWERING)
     io.write_json(metrics, root / METRICS)
     method = f"bootstrap-t over document clusters, {params.resamples} resamples; p_holm over all of a set"
+    found = {"level": 0.95, "method": method, "intervals": intervals, "paired": scorecard.corrected(paired)}
     io.write_json(
-        {"level": 0.95, "method": method, "intervals": intervals, "paired": scorecard.corrected(paired)},
-        root / COMPARISONS,
+        found | {"details": {name: assessment.beside(result) for name, result in results.items()}}, root / COMPARISONS
     )
     curves = assessment.recall_curves(results["test"])
     io.write_csv(("k", *curves), recall_rows(curves), root / RECALL_CURVE)

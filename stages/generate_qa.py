@@ -48,6 +48,7 @@ def main(params: QuestionParams, root: Path = Path()) -> None:
         examples, drops = authoring.candidates(params, corpus, models.author, root)
         vetted = vetting.vet(examples, corpus, params.filters, params.leaks, models.reader)
     examples, drops = vetted.examples, drops + vetted.drops
+    io.write_table(drops, Drop, root / QUESTION_DROPS)
     refuse_empty(SPLITS, examples, documents)
     if (dev := sum(q.split == "dev" for q in examples)) < FEW:
         log.warning("only %d dev questions: what is chosen on them is chosen by chance; add documents", dev)
@@ -57,7 +58,6 @@ def main(params: QuestionParams, root: Path = Path()) -> None:
         rows = [example for example in examples if example.split == split]
         io.write_table(rows, QAExample, root / TABLES[split])
         io.write_jsonl(export_rows(rows, by_id, pieces), root / EXPORTS[split])
-    io.write_table(drops, Drop, root / QUESTION_DROPS)
     summary = counts(examples, drops)
     io.write_json(summary, root / QUESTION_COUNTS)
     io.write_json(vetted.audit, root / QUESTION_AUDIT)

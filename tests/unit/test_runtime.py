@@ -269,4 +269,4 @@ def test_prefect_reads_its_switches_from_pyproject(tmp_path):
     told = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == [".prefect", "False", "None", "1"]
+    assert told.stdout.split() == [".prefect", "False", "None", "2"]

@@ -190,7 +190,7 @@ def test_estimate_prints_both_parts(project, capsys):
 def test_garbage_and_refusals_end_as_drops_with_their_reason(project):
     folder, endpoint, _ = project
     before, _ = run(settings(filters=[]), folder)
-    endpoint.faults = at_random({"429": 0.1, "500": 0.05, "garbage": 0.3, "refusal": 0.1})
+    endpoint.faults = at_random({"429": 0.1, "500": 0.05, "garbage": 0.15, "refusal": 0.05})
     after, drops = run(settings(filters=["critic"], llm={"attempts": 1, "max_failed": 0.5}), folder)
     unchecked = [drop for drop in drops if "nothing was checked" in drop.detail]
     assert 0 < len(unchecked) < len(before)

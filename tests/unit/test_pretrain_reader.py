@@ -285,7 +285,6 @@ def test_a_finished_training_is_read_back(tmp_path):
     assert training.fit(second, encoded, encoded, schedule, tmp_path) == points
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
-    assert training.dev_loss(second, encoded, 4) == training.dev_loss(first, encoded, 4)
 
 
 @pytest.mark.slow

@@ -5,23 +5,26 @@
 DIR holds faire/ (documents.jsonl, train_w_qa.jsonl, eval_w_qa.jsonl; LocalRQA's format) and squad/ (passages.jsonl.gz,
 questions.train.jsonl, questions.dev.jsonl); a set that is not there is skipped with a line. All start from the same
 encoder, see the same training questions and the same passages, and stop after a number of steps fixed beforehand: the
-evaluation questions choose nothing. Every training runs in a process of its own, which makes its peak memory its own,
-and is kept under --work: an interrupted bench goes on from there.
+evaluation questions choose nothing. Training questions of a tenth of the documents are held out from every training:
+on them the weight of hybrid search is chosen, for each encoder its own. Every training runs in a process of its own,
+which makes its peak memory its own, and is kept under --work: an interrupted bench goes on from there.
 
-Arms:
+Intervals are over documents; of SQuAD, whose dev questions come from five articles, over paragraphs: they speak of
+other paragraphs of these articles, not of other articles.
 
-- bm25, base, hybrid: no training; the hybrid's weight is tuned on 200 training questions.
+Arms, each alone and as `NAME + bm25`, hybrid search with it:
+
+- bm25, base: no training.
 - localrqa: its loss and negatives (`losses.LocalRQALoss`), AdamW at 1e-5 with a cosine schedule and a tenth of warm-up,
   batch 64, dropout, texts of up to 512 tokens as `fmt_content`, vectors of any length searched by L2. A batch's
   passages are encoded in groups of like length, which spares padding and changes no gradient; --plain does without,
   for its speed as shipped.
 - sentence-transformers: MultipleNegativesRankingLoss on (question, passage) and the trainer's defaults, three epochs.
 - pairs: ours on exactly that, the same temperature, batch, epochs and texts: what the training itself costs.
-- both, question: ours with hard negatives, one shared encoder or the questions' side alone.
+- both, question: ours with hard negatives, one shared encoder (one epoch) or the questions' side alone (two).
 """
 
 import argparse
-import gzip
 import json
 import logging
 import multiprocessing
@@ -30,7 +33,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import batch_to_device
 from transformers import get_cosine_schedule_with_warmup
 
+from bench.retrieval_sets import SETS, Set
 from ragline import io, repro
 from ragline.evaluation import retrieval, significance
 from ragline.io import Vectors
@@ -59,34 +63,21 @@ from ragline.types import Passage, QAExample, Run
 log = logging.getLogger(__name__)
 
 BASE = "builtin:minilm"
-DEPTH = 20
+DEPTH = 50
 METRICS = ("recall@1", "recall@5", "mrr@10", "ndcg@10")
 RESAMPLES = 2000
+BESIDE = ("bm25", "base", "localrqa", "sentence-transformers")
+"""Arms that every other is compared with."""
 TRAINED = ("localrqa", "sentence-transformers", "pairs", "both", "question")
-HYBRID_QUESTIONS = 200
 GROUP = 16
-
-
-@dataclass(frozen=True)
-class Set:
-    """A corpus with questions; gold passages that nest in one another are told apart."""
-
-    name: str
-    passages: list[Passage]
-    train: list[QAExample]
-    test: list[QAExample]
-    """Questions that every arm is scored on."""
-    nested: dict[str, frozenset[str]]
-    """question_id → gold passages and those that contain them or are contained in them."""
-    hard: dict[str, list[int]]
-    """question_id → places of hard negatives as LocalRQA takes them: others of the same source."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """What one training brought, and what it cost."""
 
-    run: dict[str, dict[str, float]]
+    run: Run
+    """Of the questions of `Set.test` and `Set.dev`."""
     seconds: float
     pairs: int
     """Training questions seen, counted as often as they were."""
@@ -97,94 +88,12 @@ class Trained:
     peak_mb: float
 
 
-# --- data ----------------------------------------------------------------------------------------------------------
-
-
-def faire(folder: Path) -> Set:
-    """LocalRQA's own chunks; a question's gold document is found by source and text."""
-    rows = list(_lines(folder / "documents.jsonl"))
-    passages = [
-        _passage(f"{row['metadata']['source']}#{n:04d}", row["metadata"]["source"], row["metadata"]["title"], text)
-        for n, row in enumerate(rows)
-        for text in [row["page_content"]]
-    ]
-    place = {(p.doc_id, p.text): n for n, p in reversed(list(enumerate(passages)))}
-
-    def of(name: str) -> Iterator[tuple[QAExample, list[int]]]:
-        for n, row in enumerate(_lines(folder / f"{name}_w_qa.jsonl")):
-            found = [place.get((d["metadata"]["source"], d["page_content"])) for d in row["gold_docs"]]
-            near = [place.get((d["metadata"]["source"], d["page_content"])) for d in row["hard_neg_docs"]]
-            gold = [passages[p] for p in found if p is not None]
-            question = _question(f"{name}{n:04d}", row["question"], [row["gold_answer"]], gold)
-            yield question, [p for p in near if p is not None]
-
-    learnt = list(of("train"))
-    test = [question for question, _ in of("eval")]
-    return Set("faire", passages, [q for q, _ in learnt], test, _nested(test, passages), _hard(learnt))
-
-
-def squad(folder: Path) -> Set:
-    """Paragraphs of Wikipedia; hard negatives are two others of the same article."""
-    with gzip.open(folder / "passages.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    passages = [_passage(f"{r['id'].replace('::', '#')}", r["id"].split("::")[0], r["title"], r["text"]) for r in rows]
-    by_id = {row["id"]: passage for row, passage in zip(rows, passages, strict=True)}
-    article: dict[str, list[int]] = {}
-    for n, passage in enumerate(passages):
-        article.setdefault(passage.doc_id, []).append(n)
-
-    def of(name: str) -> list[QAExample]:
-        return [
-            _question(r["id"], r["question"], r["answers"], [by_id[g] for g in r["gold_ids"]])
-            for r in _lines(folder / f"questions.{name}.jsonl")
-        ]
-
-    learnt, test = of("train"), of("dev")
-    rng = random.Random(0)
-    others = [[n for n in article[q.doc_id] if passages[n].passage_id not in q.gold_passage_ids] for q in learnt]
-    near = [rng.sample(rest, min(2, len(rest))) for rest in others]
-    nested = {q.question_id: frozenset(q.gold_passage_ids) for q in test}
-    return Set("squad", passages, learnt, test, nested, _hard(list(zip(learnt, near, strict=True))))
-
-
-SETS: dict[str, Callable[[Path], Set]] = {"faire": faire, "squad": squad}
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def _passage(passage_id: str, doc_id: str, title: str, text: str) -> Passage:
-    return Passage(passage_id, doc_id, title, "", text, 0, len(text), 0, doc_id)
-
-
-def _question(question_id: str, asked: str, answers: Sequence[str], gold: Sequence[Passage]) -> QAExample:
-    home = gold[0].doc_id
-    ids = tuple(p.passage_id for p in gold)
-    return QAExample(question_id, asked, tuple(answers), home, 0, 0, ids, "imported", "train", home)
-
-
-def _hard(learnt: Sequence[tuple[QAExample, list[int]]]) -> dict[str, list[int]]:
-    return {question.question_id: near for question, near in learnt}
-
-
-def _nested(questions: Sequence[QAExample], passages: Sequence[Passage]) -> dict[str, frozenset[str]]:
-    bare = {p.passage_id: "".join(p.text.split()) for p in passages}
-
-    def of(question: QAExample) -> frozenset[str]:
-        gold = [bare[p] for p in question.gold_passage_ids]
-        return frozenset(p for p, text in bare.items() if any(text in g or g in text for g in gold))
-
-    return {q.question_id: of(q) for q in questions}
+# --- arms ----------------------------------------------------------------------------------------------------------
 
 
 def as_localrqa(passages: Sequence[Passage]) -> list[Passage]:
     """Passages whose text is LocalRQA's `fmt_content`."""
     return [replace(p, title="", text=f"Source: {p.doc_id}\nTitle: {p.title}\nContent:\n{p.text}") for p in passages]
-
-
-# --- arms ----------------------------------------------------------------------------------------------------------
 
 
 class InGroups(torch.nn.Module):
@@ -249,9 +158,10 @@ def by_localrqa(data: Set, seed: int, steps: int | None, plain: bool) -> Trained
     with repro.half_precision():
         stored = model.encode([p.encoded_text for p in passages], batch_size=32, show_progress_bar=False)
     encoding_s = time.perf_counter() - started
-    asked = model.encode([q.question for q in data.test], show_progress_bar=False)
+    posed = [*data.test, *data.dev]
+    asked = model.encode([q.question for q in posed], show_progress_bar=False)
     near = 2 * asked @ stored.T - (stored**2).sum(1)  # the nearest by L2 come first
-    run = {q.question_id: _top(scores, passages) for q, scores in zip(data.test, near, strict=True)}
+    run = {q.question_id: _top(scores, passages) for q, scores in zip(posed, near, strict=True)}
     return Trained(run, seconds, total * batch, 0.0, encoding_s, len(passages), _peak_mb())
 
 
@@ -308,8 +218,7 @@ def by_us(data: Set, seed: int, steps: int | None, store: Path, towers: str, har
     if shared:
         return _shared(data, model, seconds, pairs, mining_s)
     side = Encoder(model, base.passages, base.fingerprint)
-    run = search.dense_run(_asked(data.test), side, index.build(vectors, "flat"), data.passages, DEPTH)
-    return Trained(run, seconds, pairs, mining_s, 0.0, 0, _peak_mb())
+    return Trained(_found(data, side, vectors), seconds, pairs, mining_s, 0.0, 0, _peak_mb())
 
 
 def _shared(data: Set, model: SentenceTransformer, seconds: float, pairs: int, mining_s: float) -> Trained:
@@ -317,8 +226,12 @@ def _shared(data: Set, model: SentenceTransformer, seconds: float, pairs: int, m
     started = time.perf_counter()
     vectors = corpus_vectors(tuned, data.passages)
     encoding_s = time.perf_counter() - started
-    run = search.dense_run(_asked(data.test), tuned, index.build(vectors, "flat"), data.passages, DEPTH)
+    run = _found(data, tuned, vectors)
     return Trained(run, seconds, pairs, mining_s, encoding_s, len(data.passages), _peak_mb())
+
+
+def _found(data: Set, side: Encoder, vectors: Vectors) -> Run:
+    return search.dense_run(_asked([*data.test, *data.dev]), side, index.build(vectors, "flat"), data.passages, DEPTH)
 
 
 def corpus_vectors(side: Encoder, passages: Sequence[Passage], store: Path | None = None) -> Vectors:
@@ -337,27 +250,25 @@ def trained(arm: str, data: Set, seed: int, steps: int | None, plain: bool, stor
     if arm == "pairs":
         return by_us(data, seed, steps, store, "both", 0, **same)
     if arm == "both":
-        return by_us(data, seed, steps, store, "both", 1, **same)
+        return by_us(data, seed, steps, store, "both", 1, **same | {"epochs": 1})
     frozen = {"epochs": 2, "learning_rate": 1e-4, "temperature": 0.03}
     return by_us(data, seed, steps, store, "question", 8, **same | frozen)
 
 
 def untrained(data: Set, store: Path) -> dict[str, Run]:
-    """bm25, base and hybrid."""
+    """bm25 and base, on the questions of `Set.test` and `Set.dev`."""
     base = encoder.load(BASE)
-    vectors = corpus_vectors(base, data.passages, store)
-    dense, words = index.build(vectors, "flat"), lexical.build(data.passages)
+    asked = _asked([*data.test, *data.dev])
+    words = search.lexical_run(asked, lexical.build(data.passages), data.passages, DEPTH)
+    return {"bm25": words, "base": _found(data, base, corpus_vectors(base, data.passages, store))}
 
-    def both(questions: Sequence[QAExample]) -> tuple[Run, Run]:
-        asked = _asked(questions)
-        found = search.dense_run(asked, base, dense, data.passages, 50)
-        return found, search.lexical_run(asked, words, data.passages, 50)
 
-    some = data.train[:: max(1, len(data.train) // HYBRID_QUESTIONS)]
-    weight = fuse.tune(*both(some), DEPTH, lambda run: _means(scores(run, _gold(some)))["mrr@10"])
-    runs = both(data.test)
-    log.info("%s: hybrid weight %.2f", data.name, weight)
-    return {"bm25": runs[1], "base": runs[0], "hybrid": fuse.convex(*runs, weight, DEPTH)}
+def with_words(data: Set, dense: Run, words: Run) -> Run:
+    """Hybrid search of both, its weight chosen on the questions held out."""
+    gold = _gold(data.dev)
+    here, there = ({q: run[q] for q in gold} for run in (dense, words))
+    weight = fuse.tune(here, there, DEPTH, lambda run: _means(scores(run, gold))["mrr@10"])
+    return fuse.convex(dense, words, weight, DEPTH)
 
 
 def _asked(questions: Sequence[QAExample]) -> dict[str, str]:
@@ -400,6 +311,7 @@ def measure(
     """Train and score everything on one set that `work` does not hold yet."""
     clusters = {q.question_id: q.cluster for q in data.test}
     runs: dict[str, list[Run]] = {name: [run] for name, run in untrained(data, work / "base").items()}
+    words = runs["bm25"][0]
     costs: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         for arm in arms:
@@ -410,7 +322,10 @@ def measure(
             cost["passages_per_s"] = found.passages / found.encoding_s if found.passages else 0.0
             costs.setdefault(arm, []).append(cost)
             log.info("%s: %s, seed %d: %s", data.name, arm, seed, {name: round(v, 2) for name, v in cost.items()})
+    dense = {arm: many for arm, many in runs.items() if arm != "bm25"}
+    hybrids = {_hybrid(arm): [with_words(data, run, words) for run in many] for arm, many in dense.items()}
     gold = _gold(data.test)
+    runs = {arm: [{q: run[q] for q in gold} for run in many] for arm, many in (runs | hybrids).items()}
     tables = {arm: over_seeds([scores(run, gold) for run in many]) for arm, many in runs.items()}
     nested = {arm: over_seeds([scores(run, data.nested) for run in many]) for arm, many in runs.items()}
     return {
@@ -423,23 +338,28 @@ def measure(
             for arm, table in tables.items()
         },
         "nested": {arm: _means(table) for arm, table in nested.items()},
-        "against_base": _against(tables, "base", clusters),
-        "against_localrqa": _against(tables, "localrqa", clusters) if "localrqa" in tables else {},
-        "against_sentence_transformers": _against(tables, "sentence-transformers", clusters)
-        if "sentence-transformers" in tables
-        else {},
+        "against": {other: _against(tables, other, clusters) for other in BESIDE if other in tables},
+        "hybrid_against_part": {
+            arm: _paired(tables[_hybrid(arm)], tables[arm], clusters) for arm in tables if _hybrid(arm) in tables
+        },
         "costs": costs,
     }
 
 
-def _against(
-    tables: dict[str, dict[str, dict[str, float]]], other: str, clusters: dict[str, str]
-) -> dict[str, dict[str, Any]]:
-    return {
-        arm: {m: asdict(significance.paired(v, tables[other][m], clusters, RESAMPLES, 0)) for m, v in table.items()}
-        for arm, table in tables.items()
-        if arm != other
-    }
+def _hybrid(arm: str) -> str:
+    return f"{arm} + bm25"
+
+
+Table = dict[str, dict[str, float]]
+"""metric → question_id → value."""
+
+
+def _against(tables: dict[str, Table], other: str, clusters: dict[str, str]) -> dict[str, dict[str, Any]]:
+    return {arm: _paired(table, tables[other], clusters) for arm, table in tables.items() if arm != other}
+
+
+def _paired(a: Table, b: Table, clusters: dict[str, str]) -> dict[str, Any]:
+    return {m: asdict(significance.paired(values, b[m], clusters, RESAMPLES, 0)) for m, values in a.items()}
 
 
 def once(kept: Path, *training: Any) -> Trained:
@@ -465,10 +385,12 @@ def table(name: str, result: dict[str, Any]) -> str:
             f"| {arm} | {' | '.join(cells)} | {nested['recall@1']:.3f} / {nested['recall@5']:.3f} | "
             f"{' | '.join(mean)} | {peak} |"
         )
-    for other in ("base", "localrqa", "sentence_transformers"):
-        for arm, by_metric in result[f"against_{other}"].items():
-            d = by_metric["mrr@10"]
-            lines.append(f"\n{arm} - {other}: mrr@10 {d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]")
+    lines.append("\n| difference | " + " | ".join(METRICS) + " |\n" + "|---" * (len(METRICS) + 1) + "|")
+    differences = [(f"{arm} - {other}", d) for other, arms in result["against"].items() for arm, d in arms.items()]
+    differences += [(f"{_hybrid(arm)} - {arm}", d) for arm, d in result["hybrid_against_part"].items()]
+    for what, by_metric in differences:
+        cells = [f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" for d in (by_metric[m] for m in METRICS)]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
     return head + "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,7 @@ from ragline.retrieval.distil import Kl, Weighing
 from ragline.retrieval.encoder import Encoder
 from ragline.retrieval.losses import Candidates, Rows
 from ragline.retrieval.tune import Course, Folders, Ground, Outcome, Recipe, Score
-from ragline.training import evenly
+from ragline.training import Schedule, evenly
 from ragline.types import Passage, QAExample
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ def _trained_reader(
     folder = checkpoints / f"reader-{key}"
     if not folder.is_dir():
         reader = fid.load(earlier[-1], root) if earlier else fid.warm_start(teaching.scorer, config, root)
-        schedule = train.Schedule(how.epochs, how.batch_size, how.learning_rate, READER_EVALUATIONS, seed)
+        schedule = Schedule(how.epochs, how.batch_size, how.learning_rate, READER_EVALUATIONS, seed)
         train.fit(reader, lessons, dev, schedule, checkpoints / key)
         fid.save(reader, folder)
     return folder

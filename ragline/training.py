@@ -106,15 +106,46 @@ def leads() -> bool:
     return bool(PartialState(cpu=repro.device().type == "cpu").is_main_process)
 
 
-def cadence(examples: int, epochs: int, batch_size: int, evaluations: int) -> dict[str, Any]:
-    """Trainer settings that log about 30 times, and evaluate and save together `evaluations` times."""
-    steps = max(1, epochs * -(-examples // batch_size))
-    every = max(1, -(-steps // evaluations))
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how hard to train."""
+
+    epochs: int
+    batch_size: int
+    """Of all processes together."""
+    learning_rate: float
+    evaluations: int
+    """Times the dev figure is taken, the last one at the end."""
+    seed: int
+
+
+def arguments(schedule: Schedule, examples: int, checkpoints: Path, best: str, processes: int = 1) -> dict[str, Any]:
+    """Settings that every trainer here gets.
+
+    It logs about 30 times, evaluates and saves together as often as the schedule says, and ends with its best weights.
+
+    Args:
+        examples: that one epoch sees.
+        checkpoints: folder for this very training.
+        best: name of the dev figure in the trainer's log; the lower the better if it is a loss.
+        processes: that share each batch; several leave the last, smaller batch of an epoch out.
+    """
+    odd = examples % schedule.batch_size if processes > 1 else 0
+    steps = max(1, schedule.epochs * -(-(examples - odd) // schedule.batch_size))
+    every = max(1, -(-steps // schedule.evaluations))
+    each = schedule.batch_size // processes
     return {
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": batch_size,
-        "per_device_eval_batch_size": batch_size,
+        "output_dir": str(checkpoints),
+        "num_train_epochs": schedule.epochs,
+        "per_device_train_batch_size": each,
+        "per_device_eval_batch_size": schedule.batch_size,
+        "learning_rate": schedule.learning_rate,
+        "weight_decay": 0.01,
         "warmup_steps": max(1, steps // 10),
+        "seed": schedule.seed,
+        "data_seed": schedule.seed,
+        "bf16": repro.has_bfloat16(),
+        "use_cpu": repro.device().type == "cpu",
         "logging_steps": max(1, steps // 30),
         "eval_strategy": "steps",
         "eval_steps": every,
@@ -122,6 +153,8 @@ def cadence(examples: int, epochs: int, batch_size: int, evaluations: int) -> di
         "save_steps": every,
         "save_total_limit": 1,
         "load_best_model_at_end": True,
+        "metric_for_best_model": best,
+        "greater_is_better": not best.endswith("loss"),
         "report_to": [],
         "disable_tqdm": True,
     }

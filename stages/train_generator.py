@@ -31,7 +31,7 @@ from ragline.reading import Reading
 from ragline.retrieval import encoder, exact, index, mine, search
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
-from ragline.training import CurvePoint, answerable, evenly, leads
+from ragline.training import CurvePoint, Schedule, answerable, evenly, leads
 from ragline.types import Passage, QAExample
 
 READS = (PASSAGES, QUESTIONS_TRAIN, QUESTIONS_DEV, RETRIEVER, TUNED_VECTORS, TUNED_FINGERPRINT)
@@ -220,7 +220,7 @@ def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
         fid.ENCODERS.get(params.base_model, ""), params.passages, params.max_input_tokens, params.max_answer_tokens
     )
     reader = fid.warm_start(params.base_model, config, root)
-    schedule = train.Schedule(**_schedule(params))
+    schedule = Schedule(**_schedule(params))
     shipped = shipped_weights(params.base_model, root)
     origin = io.file_digest(shipped) if shipped else ""
     key = io.digest(params.model_dump_json(), origin, repr(taught), repr(dev), *train.code())

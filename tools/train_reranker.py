@@ -40,7 +40,7 @@ def train(options: argparse.Namespace, system: qa.System) -> None:
     negatives = mined(options.root, options.negatives)
     examples = rerank_train.judged(questions, system.retriever.passages, negatives)
     schedule = rerank_train.Schedule(
-        options.loss, options.epochs, options.batch_size, options.learning_rate, evaluations=1, seed=options.seed
+        options.epochs, options.batch_size, options.learning_rate, evaluations=1, seed=options.seed, loss=options.loss
     )
     model = rerank_train.start(options.base, options.root, options.max_tokens, options.seed)
     started = time.perf_counter()

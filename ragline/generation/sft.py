@@ -23,7 +23,7 @@ from ragline.generation import generator, language_model, prompts, train
 from ragline.generation.language_model import LanguageModel, padded
 from ragline.generation.train import Lesson
 from ragline.io import file_digest
-from ragline.training import CurvePoint, cadence, run
+from ragline.training import CurvePoint, arguments, run
 
 IGNORED = -100
 """Label of a token that counts for nothing."""
@@ -45,7 +45,7 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class Schedule(train.Schedule):
+class Schedule(training.Schedule):
     """How long and how hard to train, and what."""
 
     lora: Lora | None
@@ -233,29 +233,18 @@ def _arguments(schedule: Schedule, examples: int, checkpoints: Path) -> Training
         raise ConfigError(
             f"train_generator.batch_size: expected a multiple of the {processes} processes, got {schedule.batch_size}"
         )
-    odd = examples % schedule.batch_size if processes > 1 else 0  # several processes leave the last, smaller batch out
-    shared = cadence(examples - odd, schedule.epochs, schedule.batch_size, schedule.evaluations)
     return TrainingArguments(
-        output_dir=str(checkpoints),
-        learning_rate=schedule.learning_rate,
         lr_scheduler_type="cosine",
-        weight_decay=0.01,
         max_grad_norm=1.0,
-        seed=schedule.seed,
-        data_seed=schedule.seed,
-        bf16=repro.has_bfloat16(),
-        use_cpu=repro.device().type == "cpu",
         activation_checkpointing=schedule.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
         remove_unused_columns=False,
         label_names=["labels"],
         prediction_loss_only=True,
         dataloader_drop_last=processes > 1,
         restore_callback_states_from_checkpoint=True,
         deepspeed=_deepspeed(),
-        **shared | {"per_device_train_batch_size": schedule.batch_size // processes},
+        **arguments(schedule, examples, checkpoints, "eval_loss", processes),
     )
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from ragline import inference, repro, training
+from ragline import inference, training
 from ragline.generation import fid
 from ragline.generation.fid import Reader, collate
 from ragline.io import file_digest
 from ragline.progress import track
-from ragline.training import CurvePoint, cadence, run
+from ragline.training import CurvePoint, Schedule, arguments, run
 
 BLOCK = 64
 """Questions encoded between two progress updates."""
@@ -35,18 +35,6 @@ class Lesson:
     question: str
     passages: tuple[str, ...]
     answer: str
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how hard to train."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    evaluations: int
-    """Times the dev loss is taken, the last one at the end."""
-    seed: int
 
 
 def choose_passages(ranked: Sequence[str], gold: Sequence[str], count: int, rng: random.Random) -> list[str]:
@@ -71,9 +59,7 @@ class _Packed(Dataset[dict[str, Any]]):
         self.packed: list[tuple[Tensor, Tensor]] = []
         for block in track(blocks, len(blocks), f"{what} ({BLOCK} a step)"):
             self.packed += reader.pack([x.question for x in block], [x.passages for x in block], fast)
-        end, limit = reader.tokenizer.sep_token_id, reader.config.max_answer_tokens
-        answers = reader.tokenizer([x.answer for x in lessons], add_special_tokens=False, truncation=False)["input_ids"]
-        self.answers = [torch.tensor([*tokens[: limit - 1], end], dtype=torch.long) for tokens in answers]
+        self.answers = targets(reader, lessons)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -82,7 +68,15 @@ class _Packed(Dataset[dict[str, Any]]):
         return {"packed": self.packed[row], "answer": self.answers[row]}
 
 
-def _batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+def targets(reader: Reader, lessons: Sequence[Lesson]) -> list[Tensor]:
+    """What is to be written of each lesson: tokens, (n,) int64, the end mark last."""
+    end, limit = reader.tokenizer.sep_token_id, reader.config.max_answer_tokens
+    answers = reader.tokenizer([x.answer for x in lessons], add_special_tokens=False, truncation=False)["input_ids"]
+    return [torch.tensor([*tokens[: limit - 1], end], dtype=torch.long) for tokens in answers]
+
+
+def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Encoded lessons as the reader's `forward` takes them; the label is -100 where an answer has ended."""
     states, ids, mask = collate([row["packed"] for row in rows])
     labels = torch.nn.utils.rnn.pad_sequence([row["answer"] for row in rows], batch_first=True, padding_value=-100)
     return {"states": states.float(), "source_ids": ids, "source_mask": mask, "labels": labels}
@@ -91,40 +85,47 @@ def _batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
 def fit(
     reader: Reader, train: Sequence[Lesson], dev: Sequence[Lesson], schedule: Schedule, checkpoints: Path
 ) -> list[CurvePoint]:
+    """Encode the lessons, and train as `fit_encoded` does."""
+    return fit_encoded(
+        reader,
+        _Packed(reader, train, "reading the training passages"),
+        _Packed(reader, dev, "reading the dev passages"),
+        schedule,
+        checkpoints,
+        "training the reader",
+    )
+
+
+def fit_encoded(
+    reader: Reader,
+    train: Dataset[dict[str, Any]],
+    dev: Dataset[dict[str, Any]],
+    schedule: Schedule,
+    checkpoints: Path,
+    what: str,
+) -> list[CurvePoint]:
     """Train the reader in place and leave it at its lowest dev loss.
 
     A killed training goes on from its last checkpoint, and ends in the same weights.
 
     Args:
+        train: rows as `batch` takes them.
+        dev: likewise.
         checkpoints: folder for this very training; the caller keys it by everything that decides the result.
+        what: is being done, for the lines of progress.
 
     Returns:
         The loss every few steps and the dev loss at every evaluation.
     """
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        learning_rate=schedule.learning_rate,
+    settings = TrainingArguments(
         lr_scheduler_type="cosine",
-        weight_decay=0.01,
         max_grad_norm=1.0,
-        seed=schedule.seed,
-        data_seed=schedule.seed,
-        bf16=repro.has_bfloat16(),
-        use_cpu=repro.device().type == "cpu",
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
         remove_unused_columns=False,
         label_names=["labels"],
         prediction_loss_only=True,
-        **cadence(len(train), schedule.epochs, schedule.batch_size, schedule.evaluations),
+        **arguments(schedule, len(train), checkpoints, "eval_loss"),  # type: ignore[arg-type]
     )
-    trainer = Trainer(
-        model=reader.model,
-        args=arguments,
-        train_dataset=_Packed(reader, train, "reading the training passages"),
-        eval_dataset=_Packed(reader, dev, "reading the dev passages"),
-        data_collator=_batch,
-    )
-    points = run(trainer, "training the reader", checkpoints, "eval_loss")
+    trainer = Trainer(model=reader.model, args=settings, train_dataset=train, eval_dataset=dev, data_collator=batch)
+    points = run(trainer, what, checkpoints, "eval_loss")
     reader.model.eval()
     return points

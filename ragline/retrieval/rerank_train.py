@@ -13,13 +13,13 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss
 from torch import nn
 
-from ragline import repro
+from ragline import repro, training
 from ragline.errors import DataError
 from ragline.io import whole_folder
 from ragline.retrieval.mine import Negative
 from ragline.retrieval.rerank import Reranker, cross_encoder
 from ragline.retrieval.train import DevScore
-from ragline.training import CurvePoint, cadence, run
+from ragline.training import CurvePoint, run
 from ragline.types import Passage, QAExample
 
 log = logging.getLogger(__name__)
@@ -50,18 +50,11 @@ def save(reranker: Reranker, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how hard to train."""
+class Schedule(training.Schedule):
+    """How long and how hard to train; a batch is of pairs, or of questions with all their passages."""
 
     loss: Loss
     """`binary`: each pair on its own; `listwise`: each question's passages against each other."""
-    epochs: int
-    batch_size: int
-    """Pairs a step, or questions with all their passages."""
-    learning_rate: float
-    evaluations: int
-    """Times the dev score is taken, the last one at the end."""
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +115,7 @@ def fit(
             module.p = 0.0  # as in the training of the retriever: slower, and of no use in an epoch or two
     table, loss = (_pairs if schedule.loss == "binary" else _lists)(reranker.model, examples)
     arguments = CrossEncoderTrainingArguments(
-        output_dir=str(checkpoints),
-        learning_rate=schedule.learning_rate,
-        lr_scheduler_type="linear",
-        weight_decay=0.01,
-        seed=schedule.seed,
-        data_seed=schedule.seed,
-        bf16=repro.has_bfloat16(),
-        use_cpu=repro.device().type == "cpu",
-        metric_for_best_model="eval_dev",
-        greater_is_better=True,
-        **cadence(len(table), schedule.epochs, schedule.batch_size, schedule.evaluations),
+        lr_scheduler_type="linear", **training.arguments(schedule, len(table), checkpoints, "eval_dev")
     )
     evaluator = DevScore(lambda model: dev_score(Reranker(model)))
     trainer = _Trainer(model=reranker.model, args=arguments, train_dataset=table, loss=loss, evaluator=evaluator)

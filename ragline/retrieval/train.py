@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ragline import repro, training
+from ragline import training
 from ragline.errors import ConfigError, DataError
 from ragline.io import Vectors, file_digest
 from ragline.retrieval import adapters, contrast, losses
@@ -34,7 +34,7 @@ from ragline.retrieval.losses import (
     distinct,
 )
 from ragline.retrieval.mine import Negative
-from ragline.training import CurvePoint, cadence, run
+from ragline.training import CurvePoint, run
 from ragline.types import Passage, QAExample
 
 WEIGHTS = "trained.safetensors"
@@ -54,19 +54,12 @@ def code() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how hard to train, and towards what."""
+class Schedule(training.Schedule):
+    """How long and how hard to train, and towards what; a batch is of questions."""
 
-    epochs: int
-    batch_size: int
-    """Questions per step, those of all processes together."""
-    learning_rate: float
     temperature: float
     max_passage_tokens: int
     """Longer passages are cut while training; search still encodes them whole."""
-    evaluations: int
-    """Times the dev score is taken, the last one at the end."""
-    seed: int
     mini_batch_size: int | None = None
     """Texts of which the activations are held at a time; all of a batch's where None."""
     symmetric: bool = False
@@ -277,22 +270,10 @@ def _contrastive(
 
 
 def _arguments(schedule: Schedule, examples: int, checkpoints: Path) -> SentenceTransformerTrainingArguments:
-    processes = training.processes()
-    odd = examples % schedule.batch_size if processes > 1 else 0  # several processes leave the last, smaller batch out
-    shared = cadence(examples - odd, schedule.epochs, schedule.batch_size, schedule.evaluations)
     return SentenceTransformerTrainingArguments(
-        output_dir=str(checkpoints),
-        learning_rate=schedule.learning_rate,
         lr_scheduler_type="linear",
-        weight_decay=0.01,
-        seed=schedule.seed,
-        data_seed=schedule.seed,
-        bf16=repro.has_bfloat16(),
-        use_cpu=repro.device().type == "cpu",
-        metric_for_best_model="eval_dev",
-        greater_is_better=True,
         ddp_broadcast_buffers=False,  # it waits for the others at every forward pass, of which each has its own number
-        **shared | {"per_device_train_batch_size": schedule.batch_size // processes},
+        **training.arguments(schedule, examples, checkpoints, "eval_dev", training.processes()),
     )
 
 

@@ -13,7 +13,7 @@ LESSONS = [
     train.Lesson(f"question {n}?", (f"title\nthe answer is number {n}.", "other\nno help."), f"number {n}")
     for n in range(12)
 ]
-SCHEDULE = train.Schedule(epochs=2, batch_size=4, learning_rate=1e-3, evaluations=3, seed=5)
+SCHEDULE = training.Schedule(epochs=2, batch_size=4, learning_rate=1e-3, evaluations=3, seed=5)
 
 
 def test_gold_takes_the_last_place_where_the_retriever_missed_it():

@@ -78,7 +78,7 @@ def test_examples_from_mined_negatives(caplog):
 
 def trained(name: str, loss: rerank_train.Loss, folder: Path, epochs: int = 3) -> tuple[rerank.Reranker, list]:
     reranker = rerank_train.start(name, Path(), max_tokens=24, seed=7)
-    schedule = rerank_train.Schedule(loss, epochs, batch_size=4, learning_rate=3e-3, evaluations=2, seed=7)
+    schedule = rerank_train.Schedule(epochs, batch_size=4, learning_rate=3e-3, evaluations=2, seed=7, loss=loss)
     examples = rerank_train.judged(QUESTIONS, PASSAGES, NEGATIVES)
     return reranker, rerank_train.fit(reranker, examples, schedule, accuracy, folder)
 
@@ -117,7 +117,7 @@ def test_what_never_answers_is_learned(name, loss, tmp_path):
 
 
 def test_no_examples(name, tmp_path):
-    schedule = rerank_train.Schedule("binary", 1, 4, 1e-3, 1, 0)
+    schedule = rerank_train.Schedule(1, 4, 1e-3, 1, 0, "binary")
     with pytest.raises(DataError, match="reranker: expected questions with hard negatives, got none"):
         rerank_train.fit(rerank.load(name), [], schedule, accuracy, tmp_path / "fit")
 

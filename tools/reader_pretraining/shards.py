@@ -5,7 +5,7 @@ not at all, so a killed run encodes at most one of them again.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ragline import inference, io
-from ragline.generation.fid import Reader, collate
-from ragline.generation.train import Lesson
+from ragline.generation.fid import Reader
+from ragline.generation.train import Lesson, targets
 from ragline.progress import track
 
 SHARD = 128
@@ -68,14 +68,7 @@ def encode(reader: Reader, lessons: Sequence[Lesson], folder: Path, what: str) -
     def mapped(name: str) -> tuple[np.memmap[Any, Any], ...]:
         return tuple(np.load(place / name, mmap_mode="r") for place in folders)
 
-    return Shards(mapped(STATES), mapped(IDS), mapped(ENDS), tuple(firsts), tuple(_answers(reader, lessons)))
-
-
-def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Lessons of several shards as what the reader's `forward` takes; -100 where an answer has ended."""
-    states, ids, mask = collate([row["packed"] for row in rows])
-    labels = torch.nn.utils.rnn.pad_sequence([row["answer"] for row in rows], batch_first=True, padding_value=-100)
-    return {"states": states.float(), "source_ids": ids, "source_mask": mask, "labels": labels}
+    return Shards(mapped(STATES), mapped(IDS), mapped(ENDS), tuple(firsts), tuple(targets(reader, lessons)))
 
 
 def _write(reader: Reader, lessons: Sequence[Lesson], place: Path, fast: bool) -> None:
@@ -84,9 +77,3 @@ def _write(reader: Reader, lessons: Sequence[Lesson], place: Path, fast: bool) -
         np.save(part / STATES, torch.cat([states for states, _ in packed]).half().numpy())
         np.save(part / IDS, torch.cat([ids for _, ids in packed]).int().numpy())
         np.save(part / ENDS, np.cumsum([len(ids) for _, ids in packed], dtype=np.int64))
-
-
-def _answers(reader: Reader, lessons: Sequence[Lesson]) -> list[Tensor]:
-    end, limit = reader.tokenizer.sep_token_id, reader.config.max_answer_tokens
-    encoded = reader.tokenizer([x.answer for x in lessons], add_special_tokens=False, truncation=False)["input_ids"]
-    return [torch.tensor([*tokens[: limit - 1], end], dtype=torch.long) for tokens in encoded]

@@ -9,14 +9,13 @@ from statistics import fmean
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Trainer, TrainingArguments
 
-from ragline import io, repro
+from ragline import io, repro, training
 from ragline.errors import ConfigError, ModelError
 from ragline.generation.fid import Reader
-from ragline.generation.train import Lesson
-from ragline.training import CurvePoint, cadence, run
-from tools.reader_pretraining.shards import Shards, batch, encode
+from ragline.generation.train import Lesson, batch, fit_encoded
+from ragline.training import CurvePoint
+from tools.reader_pretraining.shards import Shards, encode
 
 WARM_UP = 3
 """Batches that the pace is taken on; the first, which is slower, does not count."""
@@ -104,26 +103,10 @@ def fit(reader: Reader, train: Shards, dev: Shards, schedule: Schedule, folder: 
         reader.model.load_state_dict(load_file(weights))
         reader.model.eval()
         return [CurvePoint(*row) for row in io.read_json(curve)]
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        learning_rate=schedule.learning_rate,
-        lr_scheduler_type="cosine",
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        seed=schedule.seed,
-        data_seed=schedule.seed,
-        bf16=repro.has_bfloat16(),
-        use_cpu=repro.device().type == "cpu",
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        prediction_loss_only=True,
-        **cadence(schedule.lessons, schedule.passes, schedule.batch_size, schedule.evaluations),
+    course = training.Schedule(
+        schedule.passes, schedule.batch_size, schedule.learning_rate, schedule.evaluations, schedule.seed
     )
-    trainer = Trainer(model=reader.model, args=arguments, train_dataset=train, eval_dataset=dev, data_collator=batch)
-    points = run(trainer, "pretraining the reader", checkpoints, "eval_loss")
-    reader.model.eval()
+    points = fit_encoded(reader, train, dev, course, checkpoints, "pretraining the reader")
     with io.whole_file(weights) as part:
         save_file({name: tensor.cpu().contiguous() for name, tensor in reader.model.state_dict().items()}, part)
     io.write_json([astuple(point) for point in points], curve)

@@ -1,0 +1,1 @@
+"""What is measured beside others, by hand: each command prints one table."""

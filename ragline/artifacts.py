@@ -14,7 +14,7 @@ STAGES = (
     "report",
 )
 
-SETTINGS = ("promotion",)
+SETTINGS = ("promotion", "qa")
 """Sections of params.yaml that no stage reads."""
 
 PARAMS = Path("params.yaml")
@@ -69,6 +69,7 @@ PREDICTIONS = Path("data/predictions.parquet")
 METRICS = Path("reports/metrics.json")
 COMPARISONS = Path("reports/comparisons.json")
 RECALL_CURVE = Path("reports/curves/recall.csv")
+RISK_COVERAGE = Path("reports/curves/risk_coverage.csv")
 
 REPORT = Path("reports/index.html")
 
@@ -102,7 +103,7 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     "train_retriever": (RETRIEVER, RETRIEVER_SUMMARY, RETRIEVER_CURVE, NEGATIVES, NEGATIVES_LEDGER),
     "rebuild_index": (TUNED_VECTORS, TUNED_ANN, TUNED_ANN_SETTINGS, TUNED_FINGERPRINT),
     "train_generator": (GENERATOR, GENERATOR_SUMMARY, GENERATOR_CURVE),
-    "evaluate": (ANSWERING, RUNS, PREDICTIONS, METRICS, COMPARISONS, RECALL_CURVE),
+    "evaluate": (ANSWERING, RUNS, PREDICTIONS, METRICS, COMPARISONS, RECALL_CURVE, RISK_COVERAGE),
     "report": (REPORT,),
 }
 """What each stage writes; a stage's WRITES and dvc.yaml's outs are these."""

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ragline import qa
-from ragline.errors import ConfigError
-from ragline.evaluation import answers, details, gate, goldset, retrieval, scorecard
+from ragline.errors import ConfigError, DataError
+from ragline.evaluation import answers, details, gate, outcomes, retrieval, slices
 from ragline.generation.generator import Generator, Written
 from ragline.reading import Reading
 from ragline.retrieval import fuse, index, lexical, search
@@ -26,9 +26,6 @@ Fusion = Literal["convex", "rrf"]
 log = logging.getLogger(__name__)
 
 ANSWERERS: tuple[qa.Answerer, ...] = ("extractive", "generator")
-RETRIEVAL_PAIRS = (("tuned", "base"), ("tuned", "bm25"), ("hybrid", "tuned"), ("hybrid", "bm25"))
-RERANKED_PAIRS = (("reranked", "hybrid"), ("reranked", "tuned"))
-RETRIEVAL_METRICS = ("recall@1", "recall@5", "mrr@10", "ndcg@10")
 TUNED_METRIC = "mrr@10"
 REFUSED_ON_DEV = 0.01
 """Share of answerable dev questions that the abstention threshold gives up."""
@@ -36,8 +33,6 @@ FEW = 30
 """Dev questions below which no floor is set."""
 NEVER = -1.0
 """No cosine is below: the system never declines."""
-CURVE_DEPTH = 20
-"""The last k of a recall curve."""
 SHOWN = 5
 """Passages that a person and the answerers see."""
 
@@ -191,6 +186,25 @@ def _answers(
 
 
 @dataclass(frozen=True)
+class Answered:
+    """One set of questions, searched and answered; nothing is scored yet."""
+
+    name: str
+    questions: Sequence[QAExample]
+    runs: dict[str, Run]
+    """The ways to search; the one that is served is last."""
+    hits: list[list[Hit]]
+    """What the answerers saw of the served search, a list for each question."""
+    said: dict[str, dict[str, Written]]
+    """answerer → question_id → answer, whether or not the system keeps quiet."""
+
+    @property
+    def served(self) -> str:
+        """The search whose passages the answerers saw."""
+        return [*self.runs][-1]
+
+
+@dataclass(frozen=True)
 class Assessed:
     """One set of questions, searched, answered and scored."""
 
@@ -205,6 +219,13 @@ class Assessed:
     """One row a question, for the report; `abstained` where the answerer chosen on dev speaks."""
     details: dict[str, Any]
     """Tables beside the headline figures, as `evaluation.details` gives them."""
+    risk_coverage: dict[str, list[tuple[float, float]]]
+    """answerer → points of (share answered, mean loss)."""
+
+    @property
+    def served(self) -> str:
+        """The search whose passages the answerers saw."""
+        return [*self.runs][-1]
 
     @property
     def clusters(self) -> dict[str, str]:
@@ -218,72 +239,107 @@ def assess(
     """Search and answer every question, score those that can be answered.
 
     Answers are scored as they are written, whether or not the system would have abstained.
+
+    Raises:
+        DataError: no question can be answered, or a search gave a score that is NaN.
     """
+    return score(answer(name, questions, engines, generator, settings), engines.reading, settings)
+
+
+def answer(
+    name: str, questions: Sequence[QAExample], engines: Engines, generator: Generator, settings: qa.Settings
+) -> Answered:
+    """Search every question, and let both answerers answer it: all that needs a model."""
     runs = engines.runs(questions)
     runs |= engines.fused(questions, runs, settings.hybrid_weight)
-    answerable = [q for q in questions if q.answerable]
-    gold = gate.qrels(answerable)
-    places = {question: frozenset(engines.reading.places(passages)) for question, passages in gold.items()}
-    scores = {system: retrieval.score(_judged(run, gold), gold) for system, run in runs.items()}
-    ranks = {system: retrieval.ranks(_judged(run, gold), gold, engines.depth) for system, run in runs.items()}
     hits = engines.hits(questions, runs[engines.served])
     said = {
-        a: dict(zip(_ids(questions), _answers(a, questions, hits, generator, engines), strict=True)) for a in ANSWERERS
+        str(a): dict(zip(_ids(questions), _answers(a, questions, hits, generator, engines), strict=True))
+        for a in ANSWERERS
     }
+    return Answered(name, questions, runs, hits, said)
+
+
+def score(answered: Answered, reading: Reading, settings: qa.Settings) -> Assessed:
+    """Score what was found and said, without any model.
+
+    Raises:
+        DataError: as `assess`.
+    """
+    answerable = [q for q in answered.questions if q.answerable]
+    if not answerable:
+        raise DataError(
+            f"{answered.name}: expected questions that the documents answer, got none among "
+            f"{len(answered.questions)}; add some, or leave the set out"
+        )
+    for system, run in answered.runs.items():
+        _no_nan(f"{answered.name}: {system}", run)
+    gold = gate.qrels(answerable)
+    places = {question: frozenset(reading.places(passages)) for question, passages in gold.items()}
+    found = {system: _judged(run, gold) for system, run in answered.runs.items()}
+    scored = {who: _answer_scores(given, answerable, places, reading) for who, given in answered.said.items()}
+    asked = _asked(answered, scored, reading, settings)
+    for who, recall in details.citation_recall(asked).items():
+        scored[who]["citation_recall"] = recall
+    grounded = details.groundedness(asked)
+    for who, values in grounded.items():
+        scored[who]["groundedness"] = {question: values[question] for question in gold if question in values}
+    ranks = {system: retrieval.ranks(run, gold, settings.depth) for system, run in found.items()}
+    return Assessed(
+        answered.questions,
+        answered.runs,
+        {system: retrieval.score(run, gold) for system, run in found.items()},
+        scored,
+        {who: _bleu(given, answerable) for who, given in answered.said.items()},
+        _Rows(answered, asked, reading, settings, places, ranks, scored, grounded).predictions(),
+        details.figures(asked),
+        details.risk_coverage(asked),
+    )
+
+
+def _no_nan(where: str, run: Run) -> None:
+    if odd := sorted(question for question, scores in run.items() if any(map(math.isnan, scores.values()))):
+        raise DataError(f"{where}: question {odd[0]!r} has a score that is NaN, expected numbers; run retrieval again")
+
+
+def _answer_scores(
+    given: Mapping[str, Written],
+    answerable: Sequence[QAExample],
+    places: Mapping[str, frozenset[str]],
+    reading: Reading,
+) -> dict[str, dict[str, float]]:
+    """metric → question_id → value: words against the references, and places cited against the gold ones."""
     references = {q.question_id: q.answers for q in answerable}
-    scored: dict[str, dict[str, dict[str, float]]] = {}
-    bleu: dict[str, float] = {}
-    for answerer, given in said.items():
-        texts = {question: given[question].text for question in references}
-        scored[answerer] = dict(answers.score(texts, references))
-        cited = {
-            question: engines.reading.places(hit.passage.passage_id for hit in given[question].cited)
-            for question in references
-        }
-        scored[answerer]["citation_precision"] = answers.citation_precision(cited, places)
-        bleu[answerer] = answers.corpus_bleu(list(texts.values()), list(references.values()))
-    confidence = {q.question_id: max(runs["tuned"][q.question_id].values(), default=0.0) for q in questions}
+    texts = {question: given[question].text for question in references}
+    cited = {
+        question: reading.places(hit.passage.passage_id for hit in given[question].cited) for question in references
+    }
+    return {**answers.score(texts, references), "citation_precision": answers.citation_precision(cited, places)}
+
+
+def _bleu(given: Mapping[str, Written], answerable: Sequence[QAExample]) -> float:
+    texts = [given[q.question_id].text for q in answerable]
+    return answers.corpus_bleu(texts, [q.answers for q in answerable])
+
+
+def _asked(
+    answered: Answered,
+    scored: Mapping[str, Mapping[str, Mapping[str, float]]],
+    reading: Reading,
+    settings: qa.Settings,
+) -> details.Answered:
+    """The same without what evaluation may not know of."""
+    tuned = answered.runs["tuned"]
+    confidence = {q: max(tuned[q].values(), default=0.0) for q in _ids(answered.questions)}
     quiet = {
-        str(answerer): {
-            question: qa.abstains(written, confidence[question], settings.abstain_below)
-            for question, written in given.items()
-        }
-        for answerer, given in said.items()
+        who: {q: qa.abstains(written, confidence[q], settings.abstain_below) for q, written in given.items()}
+        for who, given in answered.said.items()
     }
-    given_by = {
-        str(answerer): {question: (written.text, written.cited) for question, written in given.items()}
-        for answerer, given in said.items()
+    said = {
+        who: {q: (written.text, written.cited) for q, written in given.items()} for who, given in answered.said.items()
     }
-    outcome = details.Outcome(questions, runs, given_by, confidence, quiet, passages=engines.reading.by_id)
-    for who, more in details.citation_scores(outcome).items():
-        scored[who] |= more
-    predictions = [
-        {
-            "set": name,
-            "question_id": q.question_id,
-            "question": q.question,
-            "kind": q.kind,
-            "cluster": q.cluster,
-            "answerable": q.answerable,
-            "answers": list(q.answers),
-            "gold_passage_ids": list(q.gold_passage_ids),
-            **{f"rank_{system}": ranks[system].get(q.question_id, 0) for system in runs},
-            "retrieved_ids": [hit.passage.passage_id for hit in shown],
-            "retrieved_scores": [round(hit.score, 6) for hit in shown],
-            "retrieved_gold": [
-                engines.reading.place(hit.passage.passage_id) in places.get(q.question_id, ()) for hit in shown
-            ],
-            **{
-                f"{answerer}_{field}": value
-                for answerer in ANSWERERS
-                for field, value in _row(q, said[answerer][q.question_id], scored[answerer]).items()
-            },
-            "confidence": round(confidence[q.question_id], 6),
-            "abstained": quiet[settings.answerer][q.question_id],
-        }
-        for q, shown in zip(questions, hits, strict=True)
-    ]
-    return Assessed(questions, runs, scores, scored, bleu, predictions, details.figures(outcome))
+    f1 = {who: metrics["answer_f1"] for who, metrics in scored.items()}
+    return details.Answered(answered.questions, answered.runs, said, confidence, quiet, f1, reading.by_id)
 
 
 def _ids(questions: Sequence[QAExample]) -> list[str]:
@@ -294,103 +350,79 @@ def _judged(run: Run, gold: Qrels) -> Run:
     return {question: run[question] for question in gold}
 
 
-def _row(q: QAExample, given: Written, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    return {
-        "answer": given.text,
-        "cited": [hit.passage.passage_id for hit in given.cited],
-        "failed": given.failed,
-        "em": round(scores["answer_em"].get(q.question_id, 0.0), 6),
-        "f1": round(scores["answer_f1"].get(q.question_id, 0.0), 6),
-    }
+@dataclass(frozen=True)
+class _Rows:
+    """Puts the rows of the table of predictions together."""
 
+    answered: Answered
+    asked: details.Answered
+    reading: Reading
+    settings: qa.Settings
+    places: Mapping[str, frozenset[str]]
+    """question_id → where its gold passages are read, answerable questions alone."""
+    ranks: Mapping[str, Mapping[str, int]]
+    """system → question_id → rank of the first gold passage, answerable questions alone."""
+    scored: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """answerer → metric → question_id → value, answerable questions alone."""
+    grounded: Mapping[str, Mapping[str, float]]
+    """answerer → question_id → share of the answer that its citations say; not of answers without words."""
 
-def recall_curves(result: Assessed) -> dict[str, list[float]]:
-    """system → mean recall@k over the answerable questions, k = 1 … 20.
+    def predictions(self) -> list[dict[str, Any]]:
+        """One for each question, in the order given."""
+        return [self._row(q, hits) for q, hits in zip(self.answered.questions, self.answered.hits, strict=True)]
 
-    Raises:
-        DataError: no question is answerable.
-    """
-    gold = gate.qrels([q for q in result.questions if q.answerable])
-    return {
-        system: retrieval.recall_curve(_judged(run, gold), gold, CURVE_DEPTH) for system, run in result.runs.items()
-    }
+    def _row(self, q: QAExample, hits: Sequence[Hit]) -> dict[str, Any]:
+        question = q.question_id
+        shown = [self._is_gold(question, hit) for hit in hits]
+        position = shown.index(True) + 1 if any(shown) else 0
+        return {
+            "set": self.answered.name,
+            "question_id": question,
+            "question": q.question,
+            "kind": q.kind,
+            "language": slices.language(q.question, next(iter(q.answers), "")),
+            "document": q.doc_id,
+            "cluster": q.cluster,
+            "answerable": q.answerable,
+            "answers": list(q.answers),
+            "gold_passage_ids": list(q.gold_passage_ids),
+            **{f"rank_{system}": ranks.get(question, 0) for system, ranks in self.ranks.items()},
+            "retrieved_ids": [hit.passage.passage_id for hit in hits],
+            "retrieved_scores": [round(hit.score, 6) for hit in hits],
+            "retrieved_gold": shown,
+            "gold_position": position,
+            **{
+                f"{answerer}_{field}": value
+                for answerer in self.answered.said
+                for field, value in self._said(q, answerer, position).items()
+            },
+            "confidence": round(self.asked.confidence[question], 6),
+            "abstained": self.asked.abstained[self.settings.answerer][question],
+        }
 
-
-HEADLINE = ("selective", "answer_words")
-"""Of the details, what `dvc metrics diff` should show; the rest is in comparisons.json."""
-
-
-def metrics(result: Assessed) -> dict[str, Any]:
-    """Flat means of one set, for metrics.json."""
-    found = scorecard.means(result.answers)
-    for answerer, value in result.bleu.items():
-        found[answerer]["bleu"] = round(value, 6)
-    answerable = sum(q.answerable for q in result.questions)
-    table = {"n": len(result.questions), "n_answerable": answerable}
-    headline = {name: result.details[name] for name in HEADLINE if name in result.details}
-    return {**table, "retrieval": scorecard.means(result.retrieval), "answers": found, **headline}
-
-
-def beside(result: Assessed) -> dict[str, Any]:
-    """What is too much for metrics.json: figures by kind of question, and other ways to count a hit."""
-    return {name: table for name, table in result.details.items() if name not in HEADLINE}
-
-
-def gold_metrics(result: Assessed, gold: goldset.GoldSet) -> dict[str, Any]:
-    """What only a gold set has: a looser retrieval figure, and abstention where some questions have no answer."""
-    relevant = gold.document_qrels
-    loose = {system: retrieval.score(_judged(run, relevant), relevant) for system, run in result.runs.items()}
-    found: dict[str, Any] = {"retrieval_document": scorecard.means(loose)}
-    if 0 < sum(q.answerable for q in result.questions) < len(result.questions):
-        found["abstention"] = answers.abstention(
-            {row["question_id"]: row["abstained"] for row in result.predictions},
-            {q.question_id: q.answerable for q in result.questions},
+    def _said(self, q: QAExample, answerer: str, position: int) -> dict[str, Any]:
+        written = self.answered.said[answerer][q.question_id]
+        em, f1 = (self.scored[answerer][metric].get(q.question_id, 0.0) for metric in ("answer_em", "answer_f1"))
+        grounded = self.grounded[answerer].get(q.question_id, 0.0)
+        course = outcomes.Course(
+            q.answerable,
+            found=position > 0 or self.ranks[self.answered.served].get(q.question_id, 0) > 0,
+            gold_position=position,
+            cites_gold=any(self._is_gold(q.question_id, hit) for hit in written.cited),
+            grounded=grounded,
+            f1=f1,
+            declined=self.asked.abstained[answerer][q.question_id],
+            failed=bool(written.failed),
         )
-    return found
+        return {
+            "answer": written.text,
+            "cited": [hit.passage.passage_id for hit in written.cited],
+            "failed": written.failed,
+            "em": round(em, 6),
+            "f1": round(f1, 6),
+            "grounded": round(grounded, 6),
+            "outcome": outcomes.outcome(course),
+        }
 
-
-def unseen(name: str, result: Assessed, how: scorecard.Bootstrap) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Retrieval on the questions about documents that training never saw, where a set also asks about others.
-
-    Returns:
-        Means with n, and the tuned encoder against its base; both empty where there is nothing to tell apart.
-    """
-    new = {q.question_id for q in result.questions if q.answerable and q.split != "train"}
-    if not new or all(q.split != "train" for q in result.questions):
-        return {}, []
-    scores = {
-        system: {metric: {q: v for q, v in values.items() if q in new} for metric, values in found.items()}
-        for system, found in result.retrieval.items()
-    }
-    pairs = scorecard.comparisons(
-        scores,
-        [("tuned", "base")],
-        ["recall@5", "mrr@10"],
-        result.clusters,
-        how,
-        set=f"{name}-unseen",
-        family="retrieval",
-    )
-    return {"n_answerable": len(new), "retrieval": scorecard.means(scores)}, pairs
-
-
-def uncertainty(name: str, result: Assessed, how: scorecard.Bootstrap) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Intervals of one set, and its paired comparisons."""
-    clusters = result.clusters
-    intervals = {
-        "retrieval": scorecard.intervals(result.retrieval, clusters, how),
-        "answers": scorecard.intervals(result.answers, clusters, how),
-    }
-    retrieval_pairs = RETRIEVAL_PAIRS + (RERANKED_PAIRS if "reranked" in result.retrieval else ())
-    pairs = scorecard.comparisons(
-        result.retrieval, retrieval_pairs, RETRIEVAL_METRICS, clusters, how, set=name, family="retrieval"
-    ) + scorecard.comparisons(
-        result.answers,
-        [("generator", "extractive")],
-        ["answer_em", "answer_f1", "rouge_l"],
-        clusters,
-        how,
-        set=name,
-        family="answers",
-    )
-    return intervals, pairs
+    def _is_gold(self, question: str, hit: Hit) -> bool:
+        return self.reading.place(hit.passage.passage_id) in self.places.get(question, ())

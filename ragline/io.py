@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ block at a time."""
 VECTOR_TYPES = (np.float32, np.float16)
 Row = TypeVar("Row", Document, Passage, QAExample, Drop)
 
+_CODED = re.compile(r"[\s%]")
 _TEXT, _INT = pa.string(), pa.int64()
 _TEXTS = pa.list_(pa.string())
 _ARROW: dict[type, pa.DataType] = {str: _TEXT, int: _INT, float: pa.float64(), bool: pa.bool_()}
@@ -367,6 +369,8 @@ def _score(text: str) -> float | None:
 
 def token(name: str) -> str:
     """TREC fields are separated by white space, so what there is of it in an id is percent-coded."""
+    if not _CODED.search(name):
+        return name
     return "".join(quote(char) if char.isspace() or char == "%" else char for char in name)
 
 

@@ -1,13 +1,14 @@
 """evaluate: the ways to search and the ways to answer, on the test questions and the gold sets."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ragline import assessment, io, repro
+from ragline import assessment, io, judging, repro, scoreboard
 from ragline.artifacts import (
     ANSWERING,
     BASE_ANN,
@@ -27,6 +28,7 @@ from ragline.artifacts import (
     QUESTIONS_TEST,
     RECALL_CURVE,
     RETRIEVER,
+    RISK_COVERAGE,
     RUNS,
     TUNED_ANN,
     TUNED_ANN_SETTINGS,
@@ -36,6 +38,7 @@ from ragline.artifacts import (
 from ragline.errors import DataError
 from ragline.evaluation import gate, goldset, ranking, scorecard, trec
 from ragline.generation import backends
+from ragline.reading import Reading
 from ragline.retrieval import encoder, index, lexical, rerank
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
@@ -70,10 +73,12 @@ log = logging.getLogger(__name__)
 class EvaluateParams(Section):
     """Section `evaluate`."""
 
-    borrows: ClassVar = {"base_model": "train_retriever.base_model"}
+    borrows: ClassVar = {"base_model": "train_retriever.base_model", "generator": "train_generator.base_model"}
 
     base_model: str
     """The encoder before tuning."""
+    generator: str | None = None
+    """The generator before tuning: a judge should be of another family."""
     gold_sets: list[Path]
     """Hand-written questions, JSONL files under data/gold, which DVC watches; may be empty."""
     depth: Annotated[int, Field(ge=20, le=1000)]
@@ -87,6 +92,8 @@ class EvaluateParams(Section):
     """Passages that it reads, at most `depth`."""
     resamples: Annotated[int, Field(ge=100)]
     """Of the bootstrap behind every interval."""
+    judge: judging.JudgeParams | None = None
+    """A language model that judges the answers, behind an endpoint; None: nobody does, and nothing is paid for."""
     seed: int
 
     @model_validator(mode="after")
@@ -111,23 +118,60 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     """Choose on dev, then score test and gold questions once."""
     repro.seed_everything(params.seed)
     passages = io.read_table(Passage, root / PASSAGES)
+    gold = gold_sets(params, passages, root)
     sets = {"test": io.read_table(QAExample, root / QUESTIONS_TEST)}
-    documents = io.read_table(Document, root / DOCUMENTS)
-    names = ["gold", *(path.stem for path in params.gold_sets[1:])]
-    gold = {
-        name: goldset.read(root / path, documents, passages)
-        for name, path in zip(names, params.gold_sets, strict=False)
-    }
     sets |= {name: list(found.questions) for name, found in gold.items()}
-    files = {"test": QUESTIONS_TEST, **dict(zip(names, params.gold_sets, strict=False))}
+    check(sets, params)
+    engines = search_engines(params, passages, root)
+    generator = backends.load(root / GENERATOR, root)
+    dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
+    settings = assessment.choose(engines, generator, dev, MAX_DEV, params.fusion)
+    log.info("chosen on dev: %s", settings)
+    results = {
+        name: assessment.assess(name, questions, engines, generator, settings) for name, questions in sets.items()
+    }
+    metrics, comparisons = scoreboard.tables(
+        results, gold, settings, scorecard.Bootstrap(params.resamples, params.seed)
+    )
+    rows, verdict = judged(params, results, engines.reading, root)
+    for name, table in metrics.items():
+        log.info("%s: %s", name, {system: means["recall@5"] for system, means in table["retrieval"].items()})
+    io.write_json(asdict(settings), root / ANSWERING)
+    io.write_json(metrics, root / METRICS)
+    io.write_json({**comparisons, "judge": verdict}, root / COMPARISONS)
+    write(results, rows, root)
+    write_curves(results["test"], settings.answerer, root)
+
+
+def names(params: EvaluateParams) -> list[str]:
+    """What the gold sets are called."""
+    return ["gold", *(path.stem for path in params.gold_sets[1:])][: len(params.gold_sets)]
+
+
+def gold_sets(params: EvaluateParams, passages: Sequence[Passage], root: Path) -> dict[str, goldset.GoldSet]:
+    """The gold sets, by name."""
+    documents = io.read_table(Document, root / DOCUMENTS)
+    return {
+        name: goldset.read(root / path, documents, passages)
+        for name, path in zip(names(params), params.gold_sets, strict=True)
+    }
+
+
+def check(sets: Mapping[str, Sequence[QAExample]], params: EvaluateParams) -> None:
+    """Refuse a set in which nothing can be answered."""
+    files = {"test": QUESTIONS_TEST, **dict(zip(names(params), params.gold_sets, strict=True))}
     for name, questions in sets.items():
         if not answerable(questions):
             raise DataError(
                 f"{files[name]}: expected questions that the documents answer, got none among {len(questions)}; "
                 "add documents, change ingest.splits, or take a gold set from gold_sets"
             )
+
+
+def search_engines(params: EvaluateParams, passages: Sequence[Passage], root: Path) -> assessment.Engines:
+    """Everything that can search, as the stages before have made it."""
     base, tuned = encoder.load(params.base_model, root), encoder.load(str(RETRIEVER), root)
-    engines = assessment.Engines(
+    return assessment.Engines(
         passages,
         lexical.read(root / LEXICAL_INDEX),
         (base, index.read(root / BASE_ANN, root / BASE_FINGERPRINT, base.fingerprint, passages)),
@@ -135,43 +179,37 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         params.depth,
         reranking(params, root),
     )
-    generator = backends.load(root / GENERATOR, root)
-    dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
-    settings = assessment.choose(engines, generator, dev, MAX_DEV, params.fusion)
-    log.info("chosen on dev: %s", settings)
+
+
+def judged(
+    params: EvaluateParams, results: Mapping[str, assessment.Assessed], reading: Reading, root: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The rows of all questions; where there is a judge with its columns, and what they come to."""
+    rows = [row for result in results.values() for row in result.predictions]
+    if params.judge is None:
+        return rows, None
+    answers = judging.Answers(rows, reading, judging.ANSWERERS)
     how = scorecard.Bootstrap(params.resamples, params.seed)
-    metrics: dict[str, Any] = {}
-    intervals: dict[str, Any] = {}
-    paired: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    results = {
-        name: assessment.assess(name, questions, engines, generator, settings) for name, questions in sets.items()
-    }
+    found = judging.run(answers, params.generator or "", params.judge, how, root)
+    return [row | columns for row, columns in zip(rows, found.columns, strict=True)], found.summary
+
+
+def write(results: Mapping[str, assessment.Assessed], rows: Sequence[Mapping[str, Any]], root: Path) -> None:
+    """Runs and qrels, and the rows of all questions."""
     with io.whole_folder(root / RUNS) as folder:
         for name, result in results.items():
-            metrics[name] = assessment.metrics(result)
-            if name in gold:
-                metrics[name] |= assessment.gold_metrics(result, gold[name])
-            intervals[name], compared = assessment.uncertainty(name, result, how)
-            apart, held_out = assessment.unseen(name, result, how)
-            metrics[name] |= {"unseen": apart} if apart else {}
-            paired += compared + held_out
-            rows += result.predictions
             judged = gate.qrels(answerable(result.questions))
             trec.write_qrels(ranking.graded(judged), folder / f"{name}.qrels")
             for system, run in result.runs.items():
                 io.write_run(run, folder / f"{name}.{system}.trec", system)
-            log.info("%s: %s", name, {s: m["recall@5"] for s, m in metrics[name]["retrieval"].items()})
-    io.write_json(asdict(settings), root / ANSWERING)
-    io.write_json(metrics, root / METRICS)
-    method = f"bootstrap-t over document clusters, {params.resamples} resamples; p_holm over all of a set"
-    found = {"level": 0.95, "method": method, "intervals": intervals, "paired": scorecard.corrected(paired)}
-    io.write_json(
-        found | {"details": {name: assessment.beside(result) for name, result in results.items()}}, root / COMPARISONS
-    )
-    curves = assessment.recall_curves(results["test"])
-    io.write_csv(("k", *curves), recall_rows(curves), root / RECALL_CURVE)
     io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, root / PREDICTIONS)
+
+
+def write_curves(test: assessment.Assessed, served: str, root: Path) -> None:
+    """What DVC plots of the test questions: recall by passages, and risk by the share that is answered."""
+    curves = scoreboard.recall_curves(test)
+    io.write_csv(("k", *curves), recall_rows(curves), root / RECALL_CURVE)
+    io.write_csv(("coverage", "risk"), test.risk_coverage[served], root / RISK_COVERAGE)
 
 
 def recall_rows(curves: dict[str, list[float]]) -> list[tuple[float, ...]]:

@@ -1,8 +1,9 @@
 """What stands beside the headline figures of a set: other ways to count a hit, kinds of question, and trust."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from ragline.evaluation import answers, calibration, citations, ranking, retrieval, scorecard
@@ -10,10 +11,13 @@ from ragline.types import Hit, Passage, QAExample, Qrels, Run
 
 KIND_METRICS = ("recall@1", "recall@5", "mrr@10")
 ALL_GOLD_DEPTHS = (5, 10, 20)
+_NOT_OF_A_WORD = re.compile(r"[\W_]+")
+POINTS = 50
+"""Of a risk-coverage curve, at most."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Answered:
     """One set of questions, searched and answered; the functions here need nothing else."""
 
     questions: Sequence[QAExample]
@@ -25,6 +29,8 @@ class Outcome:
     """question_id → how sure retrieval is, higher is surer."""
     abstained: Mapping[str, Mapping[str, bool]]
     """answerer → question_id → whether the system keeps quiet where this one answers."""
+    f1: Mapping[str, Mapping[str, float]]
+    """answerer → question_id → F1 of the answer, answerable questions alone."""
     passages: Mapping[str, Passage]
     """passage_id → passage, at least those of the runs and of the gold."""
 
@@ -46,23 +52,51 @@ class Outcome:
             for system, run in self.runs.items()
         }
 
+    def losses(self, answerer: str) -> dict[str, float]:
+        """question_id → 1 less F1; 1 where an answer is given to what has none."""
+        return {q.question_id: 1 - self.f1[answerer][q.question_id] if q.answerable else 1.0 for q in self.questions}
 
-def citation_scores(outcome: Outcome) -> dict[str, dict[str, dict[str, float]]]:
-    """answerer → citation_recall, groundedness → question_id → value, answerable questions alone."""
-    places = {q.question_id: citations.gold_places(q, outcome.passages) for q in outcome.answerable}
+
+def groundedness(asked: Answered) -> dict[str, dict[str, float]]:
+    """answerer → question_id → share of the answer's words that its cited passages say; every answer of any words."""
+    return {
+        answerer: citations.groundedness(
+            {question: text for question, (text, _) in given.items()},
+            {question: [hit.passage.encoded_text for hit in hits] for question, (_, hits) in given.items()},
+        )
+        for answerer, given in asked.said.items()
+    }
+
+
+def citation_recall(asked: Answered) -> dict[str, dict[str, float]]:
+    """answerer → question_id → share of the gold span that the cited passages hold, answerable questions alone."""
+    places = {q.question_id: citations.gold_places(q, asked.passages) for q in asked.answerable}
+    return {
+        answerer: citations.recall(
+            {question: [hit.passage for hit in given[question][1]] for question in places}, places
+        )
+        for answerer, given in asked.said.items()
+    }
+
+
+def risk_coverage(asked: Answered) -> dict[str, list[tuple[float, float]]]:
+    """answerer → at most `POINTS` points (share answered, mean loss of those), evenly spread, the last of all answers.
+
+    {} for a set without questions.
+    """
+    if not asked.questions:
+        return {}
     found = {}
-    for answerer, given in outcome.said.items():
-        cited = {question: [hit.passage for hit in given[question][1]] for question in places}
-        texts = {question: [passage.encoded_text for passage in passages] for question, passages in cited.items()}
-        found[answerer] = {
-            "citation_recall": citations.recall(cited, places),
-            "groundedness": citations.groundedness({q: given[q][0] for q in places}, texts),
-        }
+    for answerer in asked.said:
+        points = calibration.risk_coverage(asked.confidence, asked.losses(answerer))
+        wanted = min(POINTS, len(points))
+        kept = [points[(at + 1) * len(points) // wanted - 1] for at in range(wanted)]
+        found[answerer] = [(round(point.coverage, 6), round(point.risk, 6)) for point in kept]
     return found
 
 
-def figures(outcome: Outcome) -> dict[str, Any]:
-    """Tables for metrics.json, each of six decimals; {} for a set without questions.
+def figures(asked: Answered) -> dict[str, Any]:
+    """Tables beside the headline figures, each of six decimals; {} for a set without questions.
 
     Returns:
         retrieval_repeats: as `retrieval`, where a passage that repeats a gold one word for word counts, too.
@@ -71,33 +105,55 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         selective: answerer → what is answered, what is wrong about it, and what the confidence is worth.
         answer_words: answerer → how long the answers are.
     """
-    if not outcome.questions:
+    if not asked.questions:
         return {}
-    strict = _by_system(outcome, lambda _: outcome.gold)
-    repeats = _by_system(
-        outcome, lambda run: retrieval.with_repeats(outcome.gold, run, lambda p: outcome.passages[p].text)
-    )
-    every = ranking.graded(outcome.gold)
-    all_gold = {system: ranking.score(run, every, ALL_GOLD_DEPTHS) for system, run in outcome.judged.items()}
+    strict = _by_system(asked, asked.gold)
+    with_repeats = _repeated(asked)
+    repeats = _by_system(asked, with_repeats)
+    every = ranking.graded(asked.gold)
+    all_gold = {system: ranking.score(run, every, ALL_GOLD_DEPTHS) for system, run in asked.judged.items()}
     said = {
-        answerer: {question: text for question, (text, _) in given.items()} for answerer, given in outcome.said.items()
+        answerer: {question: text for question, (text, _) in given.items()} for answerer, given in asked.said.items()
     }
     return {
         "retrieval_repeats": scorecard.means(repeats),
         "retrieval_all_gold": scorecard.means(all_gold),
-        "kinds": _kinds(outcome, strict, repeats),
-        "selective": {answerer: _rounded(_selective(outcome, answerer, texts)) for answerer, texts in said.items()},
+        "kinds": _kinds(asked, strict, repeats),
+        "selective": {answerer: _rounded(_selective(asked, answerer)) for answerer in said},
         "answer_words": {answerer: _rounded(answers.lengths(texts)) for answerer, texts in said.items()},
     }
 
 
-def _by_system(outcome: Outcome, gold: Callable[[Run], Qrels]) -> scorecard.Scores:
-    return {system: retrieval.score(run, gold(run)) for system, run in outcome.judged.items()}
+def _by_system(asked: Answered, gold: Qrels) -> scorecard.Scores:
+    return {system: retrieval.score(run, gold) for system, run in asked.judged.items()}
 
 
-def _kinds(outcome: Outcome, strict: scorecard.Scores, repeats: scorecard.Scores) -> dict[str, Any]:
+def _repeated(asked: Answered) -> Qrels:
+    """Gold passages, and those of any run that repeat one of them, as `retrieval.with_repeats`.
+
+    A passage that says all words of another says all of its letters, too, which is found out a hundred times faster
+    than its words are.
+    """
+
+    @cache
+    def letters(passage_id: str) -> str:
+        return _NOT_OF_A_WORD.sub("", asked.passages[passage_id].text).casefold()
+
+    near = {
+        question: {
+            passage: 0.0
+            for run in asked.judged.values()
+            for passage in run.get(question, ())
+            if any(letters(one) in letters(passage) for one in gold)
+        }
+        for question, gold in asked.gold.items()
+    }
+    return retrieval.with_repeats(asked.gold, near, lambda passage: asked.passages[passage].text)
+
+
+def _kinds(asked: Answered, strict: scorecard.Scores, repeats: scorecard.Scores) -> dict[str, Any]:
     members: dict[str, list[str]] = {}
-    for question in outcome.answerable:
+    for question in asked.answerable:
         members.setdefault(question.kind, []).append(question.question_id)
     return {
         kind: {
@@ -116,17 +172,14 @@ def _part(scores: scorecard.Scores, questions: Sequence[str]) -> scorecard.Score
     }
 
 
-def _selective(outcome: Outcome, answerer: str, texts: Mapping[str, str]) -> dict[str, float]:
-    losses = {
-        q.question_id: 1 - answers.token_f1(texts[q.question_id], q.answers) if q.answerable else 1.0
-        for q in outcome.questions
-    }
-    answerable = {q.question_id: q.answerable for q in outcome.questions}
+def _selective(asked: Answered, answerer: str) -> dict[str, float]:
+    losses = asked.losses(answerer)
+    answerable = {q.question_id: q.answerable for q in asked.questions}
     return {
-        **calibration.operating_point(outcome.abstained[answerer], answerable, losses),
-        "aurc": calibration.aurc(outcome.confidence, losses),
-        "excess_aurc": calibration.excess_aurc(outcome.confidence, losses),
-        "calibration_error": calibration.calibration_error(outcome.confidence, losses),
+        **calibration.operating_point(asked.abstained[answerer], answerable, losses),
+        "aurc": calibration.aurc(asked.confidence, losses),
+        "excess_aurc": calibration.excess_aurc(asked.confidence, losses),
+        "calibration_error": calibration.calibration_error(asked.confidence, losses),
     }
 
 

@@ -1,12 +1,13 @@
 """Choosing on dev and scoring: with and without a reranker, a weight, dev questions, parents."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragline import assessment, qa
+from ragline import assessment, qa, scoreboard
 from ragline.errors import ConfigError, DataError, ModelError
 from ragline.evaluation import scorecard
 from ragline.generation.backends import Fusion
@@ -51,7 +52,7 @@ def test_without_a_reranker_there_is_no_reranked_search(engines):
     result = assessment.assess("test", ASKED, engines, Fusion(random_reader()), settings())
     assert [*result.runs] == [*result.retrieval] == ["bm25", "base", "tuned", "hybrid"]
     assert result.retrieval["hybrid"]["recall@1"] == dict.fromkeys(sorted(THINGS), 1.0)
-    pairs = assessment.uncertainty("test", result, HOW)[1]
+    pairs = scoreboard.uncertainty("test", result, HOW)[1]
     assert not any("reranked" in (row["a"], row["b"]) for row in pairs)
 
 
@@ -68,10 +69,10 @@ def test_the_reranked_search_is_what_answerers_see(engines):
         assert (row["rank_hybrid"], row["rank_reranked"]) == (1, 2)
         assert row["retrieved_ids"] == [*result.runs["reranked"][row["question_id"]]][: assessment.SHOWN]
         assert row["retrieved_gold"] == [False, True, False, False, False]
-    pairs = assessment.uncertainty("test", result, HOW)[1]
+    pairs = scoreboard.uncertainty("test", result, HOW)[1]
     (lost,) = [r for r in pairs if (r["a"], r["b"], r["metric"]) == ("reranked", "hybrid", "mrr@10")]
     assert lost["difference"] == -0.5
-    assert assessment.metrics(result)["retrieval"]["reranked"]["recall@1"] == 0
+    assert scoreboard.metrics(result)["retrieval"]["reranked"]["recall@1"] == 0
 
 
 def test_what_dev_chooses(engines):
@@ -105,6 +106,155 @@ class Scripted:
 
 
 UNANSWERABLE = replace(ASKED[0], question_id="nobody", answers=(), gold_passage_ids=(), answerable=False)
+OTHER_WORDS = Written("blue", (Hit(PASSAGES[0], 1.0),))
+
+
+def scripted(answered: list[Written], questions=ASKED) -> Scripted:
+    return Scripted({q.question: written for q, written in zip(questions, answered, strict=True)})
+
+
+def tables(result: assessment.Assessed, chosen: qa.Settings) -> tuple[dict, dict]:
+    """Both tables of the set, which have to be JSON without NaN."""
+    found = scoreboard.tables({"test": result}, {}, chosen, HOW)
+    for table in found:
+        assert json.loads(json.dumps(table, allow_nan=False)) is not None
+    return found
+
+
+def test_where_each_question_goes_wrong(engines):
+    """Search finds every gold passage first; what the generator makes of it differs."""
+    kettle, ladder = PASSAGES[0], PASSAGES[1]
+    said = [
+        Written("on shelf number 0", (Hit(kettle, 1.0),)),  # right
+        Written("blue and green", (Hit(kettle, 1.0),)),  # rests on the kettle, asked for the ladder
+        Written("blue and green", (Hit(PASSAGES[2], 1.0),)),  # cites the mirror, which does not say so
+        Written("The needle stands", (Hit(PASSAGES[3], 1.0),)),  # which the passage says, and which is no answer
+        Written("", ()),
+        Written("", (), "no reply"),
+    ]
+    chosen = replace(settings(), answerer="generator")
+    result = assessment.assess("test", ASKED, engines, scripted(said), chosen)
+    assert [row["generator_outcome"] for row in result.predictions] == [
+        "correct", "ignored", "unsupported", "wrong_answer", "wrong_abstention", "failed",
+    ]  # fmt: skip
+    assert [row["generator_grounded"] for row in result.predictions] == [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+    assert [row["gold_position"] for row in result.predictions] == [1] * 6
+    assert [row["document"] for row in result.predictions] == list(THINGS)
+    assert {row["language"] for row in result.predictions} == {"en"}
+    counted = scoreboard.outcome_counts(result)["generator"]
+    assert sum(counted.values()) == 6 and counted["retrieval_miss"] == counted["undue_answer"] == 0
+    assert ladder.passage_id in result.predictions[1]["gold_passage_ids"]
+
+
+def test_gold_that_search_does_not_show_is_the_fault_of_search(engines):
+    def misled(at: int) -> assessment.Answered:
+        """The gold passage of the kettle at a rank of hybrid search; 7 is none."""
+        answered = assessment.answer("test", ASKED[:1], engines, scripted([OTHER_WORDS], ASKED[:1]), settings())
+        others = [p.passage_id for p in PASSAGES[1:]]
+        ranked = [*others[: at - 1], "kettle#0000", *others[at - 1 :]] if at <= 6 else others
+        run = {p: 1 / rank for rank, p in enumerate(ranked, start=1)}
+        return replace(
+            answered,
+            runs={**answered.runs, "hybrid": {"kettle": run}},
+            hits=engines.hits(ASKED[:1], {"kettle": run}),
+        )
+
+    found = {at: assessment.score(misled(at), engines.reading, settings()).predictions[0] for at in (2, 6, 7)}
+    assert {at: row["generator_outcome"] for at, row in found.items()} == {
+        2: "unsupported", 6: "ranked_low", 7: "retrieval_miss",
+    }  # fmt: skip
+    assert {at: row["gold_position"] for at, row in found.items()} == {2: 2, 6: 0, 7: 0}
+
+
+def test_answers_by_place_of_the_gold_passage(engines):
+    result = assessment.assess("test", ASKED, engines, scripted([OTHER_WORDS] * 6), settings())
+    found = scoreboard.sensitivity(result, HOW)
+    assert found["generator"]["1"]["n"] == 6 and found["generator"]["1"]["mean"] == 0.0
+    assert [*found["generator"]] == ["1"]
+
+
+def test_metrics_are_few_and_everything_else_stands_beside_them(engines):
+    result = assessment.assess("test", [*ASKED, UNANSWERABLE], engines, Fusion(random_reader()), settings())
+    metrics, comparisons = tables(result, settings())
+    assert len(flat(metrics)) <= 31  # n, n_answerable, 4 · 3 of search, 2 · (4 + 2) of answers, 5 of abstention
+    assert metrics["test"]["abstention"]["n_unanswerable"] == 1
+    for who in assessment.ANSWERERS:
+        assert comparisons["details"]["test"]["bleu"][who] == round(result.bleu[who], 6)
+        assert "wrong_answer" in comparisons["details"]["test"]["selective"][who]
+        assert sum(comparisons["outcomes"]["test"][who].values()) == 7
+        assert len(comparisons["risk_coverage"]["test"][who]) == 7
+    assert comparisons["slices"]["test"] == []  # too few for any
+    assert comparisons["slices_too_small"]["test"] == {
+        "kind": 1, "document": 6, "answer_words": 1, "gold_position": 1, "language": 1, "answerable": 2,
+    }  # fmt: skip
+    for system, metrics_of in comparisons["intervals"]["test"]["retrieval"].items():
+        shown = metrics["test"]["retrieval"][system]
+        assert shown == {metric: metrics_of[metric]["mean"] for metric in shown}
+
+
+def test_slices_of_the_served_search_and_answerer(engines):
+    """Questions of one kind are all answered wrong, and the rest right."""
+    asked = [
+        replace(q, question_id=f"{q.question_id}{n}", question=f"{q.question} {n}", cluster=f"{q.question_id}{n}",
+                kind="note" if n < 5 else "howto")
+        for n in range(15) for q in ASKED[:2]
+    ]  # fmt: skip
+    said = [OTHER_WORDS if q.kind == "note" else Written(q.answers[0], (Hit(PASSAGES[0], 1.0),)) for q in asked]
+    chosen = replace(settings(), answerer="generator")
+    result = assessment.assess("test", asked, engines, scripted(said, asked), chosen)
+    worst, *_ = tables(result, chosen)[1]["slices"]["test"]
+    assert (worst["by"], worst["value"], worst["metric"], worst["worse"]) == ("kind", "note", "answer_f1", True)
+    assert (worst["n"], worst["mean"], worst["rest"], worst["difference"]) == (10, 0.0, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("asked", [[], [UNANSWERABLE]])
+def test_a_set_without_answers(engines, asked):
+    message = f"test: expected questions that the documents answer, got none among {len(asked)}; add some"
+    with pytest.raises(DataError, match=message):
+        assessment.assess("test", asked, engines, Scripted({q.question: OTHER_WORDS for q in asked}), settings())
+
+
+def test_one_question(engines):
+    result = assessment.assess("test", ASKED[:1], engines, scripted([OTHER_WORDS], ASKED[:1]), settings())
+    _, comparisons = tables(result, settings())
+    level = comparisons["intervals"]["test"]["retrieval"]["hybrid"]["recall@5"]
+    assert (level["mean"], level["low"], level["high"], level["n_clusters"]) == (1.0, 0.0, 1.0, 1)
+    assert not any(row["decisive"] for row in comparisons["paired"])
+
+
+def test_everything_is_declined(engines):
+    chosen = replace(settings(), abstain_below=2.0)
+    asked = [*ASKED, UNANSWERABLE]
+    result = assessment.assess("test", asked, engines, Fusion(random_reader()), chosen)
+    metrics, comparisons = tables(result, chosen)
+    assert metrics["test"]["selective"]["extractive"] == {"coverage": 0.0}  # of nothing there is no risk
+    counted = comparisons["outcomes"]["test"]["generator"]
+    assert (counted["wrong_abstention"], counted["rightly_declined"]) == (6, 1)
+    assert metrics["test"]["abstention"]["balanced_accuracy"] == 0.5
+
+
+def test_every_answer_failed(engines):
+    chosen = replace(settings(), answerer="generator")
+    result = assessment.assess("test", ASKED, engines, scripted([Written("", (), "no reply")] * 6), chosen)
+    metrics, comparisons = tables(result, chosen)
+    assert comparisons["outcomes"]["test"]["generator"]["failed"] == 6
+    assert metrics["test"]["answers"]["generator"] == {"answer_em": 0.0, "answer_f1": 0.0, "rouge_l": 0.0}
+    assert metrics["test"]["selective"]["generator"] == {"coverage": 1.0, "risk": 1.0}
+
+
+@pytest.mark.parametrize("system", ["bm25", "tuned", "hybrid"])
+@pytest.mark.parametrize("asked", [ASKED[0], UNANSWERABLE])
+def test_a_score_that_is_no_number(engines, system, asked):
+    questions = [*ASKED[1:], asked]
+    answered = assessment.answer("test", questions, engines, Fusion(random_reader()), settings())
+    broken = {**answered.runs[system], asked.question_id: {"kettle#0000": float("nan")}}
+    damaged = replace(answered, runs={**answered.runs, system: broken})
+    with pytest.raises(DataError, match=f"test: {system}: question '{asked.question_id}' has a score that is NaN"):
+        assessment.score(damaged, engines.reading, settings())
+
+
+def flat(table) -> list:
+    return [leaf for value in table.values() for leaf in flat(value)] if isinstance(table, dict) else [table]
 
 
 def test_evaluation_abstains_as_the_system_does(engines):
@@ -122,11 +272,11 @@ def test_evaluation_abstains_as_the_system_does(engines):
 
 def test_recall_curves_are_of_answerable_questions(engines):
     result = assessment.assess("test", [*ASKED, UNANSWERABLE], engines, Fusion(random_reader()), settings())
-    curves = assessment.recall_curves(result)
+    curves = scoreboard.recall_curves(result)
     assert [*curves] == ["bm25", "base", "tuned", "hybrid"]
     assert curves["hybrid"] == [1.0] * 20
     with pytest.raises(DataError, match="qrels: no judged question"):
-        assessment.recall_curves(replace(result, questions=[UNANSWERABLE]))
+        scoreboard.recall_curves(replace(result, questions=[UNANSWERABLE]))
 
 
 def test_a_reranker_is_recorded(engines):

@@ -1,6 +1,6 @@
 """The assembled system: retrieve → answer → cite or abstain."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,12 @@ class Settings:
     """Passages that it reads."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    hits: tuple[Hit, ...]
+    confidence: float
+
+
 @dataclass(frozen=True)
 class System:
     """Answers questions over one corpus."""
@@ -74,36 +80,61 @@ class System:
             DataError: a question is empty or far too long; k is less than 1.
             ServiceError: the generator failed.
         """
+        found = self._found(questions, k, where)
+        said = self._answering(answerer).answer(questions, [self._readable(one) for one in found])
+        return [self._answer(written, one) for written, one in zip(said, found, strict=True)]
+
+    def stream(
+        self, question: str, k: int = 5, answerer: Answerer | None = None, where: Where | None = None
+    ) -> Iterator[str | Answer]:
+        """As `ask`, for one question: pieces of the text while it is being written, then the answer with all of it.
+
+        The pieces put together are the text. An iterator that is closed early stops the writing.
+
+        Raises:
+            DataError: as `ask`.
+            ServiceError: as `ask`; pieces that came before are no answer.
+        """
+        (found,) = self._found([question], k, where)
+        for piece in self._answering(answerer).stream(question, self._readable(found)):
+            if isinstance(piece, str):
+                yield piece
+                continue
+            answer = self._answer(piece, found)
+            if answer.abstained:
+                yield answer.text
+            yield answer
+
+    def _answering(self, answerer: Answerer | None) -> Generator:
+        if (answerer or self.settings.answerer) == "generator":
+            return self.generator
+        return backends.OneLine(_extractive(self.retriever.encoder))
+
+    def _found(self, questions: Sequence[str], k: int, where: Where | None) -> list[_Found]:
         if k < 1:
             raise DataError(f"ask: expected to answer from 1 passage or more, got k = {k}; raise k")
         ranked = self.retriever.retrieve(questions, max(k, self.settings.depth), where)
         reading = self.reading if where is None else self._within(where, [hit for hits, _ in ranked for hit in hits])
-        found = [
-            (reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k), confidence)
+        return [
+            _Found(tuple(reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k)), confidence)
             for hits, confidence in ranked
         ]
-        said = write_answers(
-            answerer or self.settings.answerer,
-            questions,
-            [hits for hits, _ in found],
-            self.generator,
-            self.retriever.encoder,
+
+    def _readable(self, found: _Found) -> Sequence[Hit]:
+        """What an answerer gets: nothing where the system keeps quiet whatever it would write."""
+        return () if found.confidence < self.settings.abstain_below else found.hits
+
+    def _answer(self, written: Written, found: _Found) -> Answer:
+        if written.failed:
+            raise ServiceError(f"generator: no answer: {written.failed}; ask again")
+        abstained = abstains(written, found.confidence, self.settings.abstain_below)
+        return Answer(
+            text=ABSTENTION if abstained else written.text,
+            citations=() if abstained else written.cited,
+            retrieved=found.hits,
+            confidence=found.confidence,
+            abstained=abstained,
         )
-        answers = []
-        for written, (hits, confidence) in zip(said, found, strict=True):
-            if written.failed:
-                raise ServiceError(f"generator: no answer: {written.failed}; ask again")
-            abstained = abstains(written, confidence, self.settings.abstain_below)
-            answers.append(
-                Answer(
-                    text=ABSTENTION if abstained else written.text,
-                    citations=() if abstained else written.cited,
-                    retrieved=tuple(hits),
-                    confidence=confidence,
-                    abstained=abstained,
-                )
-            )
-        return answers
 
     def _within(self, where: Where, hits: Sequence[Hit]) -> Reading:
         """What may be read around these hits: a parent holds none of the passages that the filter leaves out."""
@@ -136,10 +167,14 @@ def write_answers(
     """An answer and its citations for every question, from the first passages found; no abstention yet."""
     if answerer == "generator":
         return generator.answer(questions, retrieved)
+    return _extractive(bi_encoder).answer(questions, retrieved)
+
+
+def _extractive(bi_encoder: encoder.Encoder) -> backends.Extractive:
     return backends.Extractive(
         lambda texts: encoder.encode_questions(bi_encoder, texts),
         lambda texts: encoder.encode_passages(bi_encoder, texts),
-    ).answer(questions, retrieved)
+    )
 
 
 def load(root: Path = Path(), project: Path | None = None) -> System:

@@ -1,11 +1,11 @@
 """The generator that the pipeline has made, whatever its kind."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ragline.generation import endpoint, extractive, fid, language_model
-from ragline.generation.generator import Generator, Written, grounded
+from ragline.generation import endpoint, extractive, fid, followups, language_model
+from ragline.generation.generator import Generator, Written, at_once, grounded
 from ragline.generation.prompts import parse
 from ragline.types import Hit
 
@@ -14,7 +14,8 @@ from ragline.types import Hit
 class Fusion:
     """The fusion-in-decoder reader as a `Generator`; it does not cite, so the passage that covers its answer is.
 
-    Where it writes the sentence that declines, it has no answer.
+    Where it writes the sentence that declines, it has no answer. Lines that it copies are those that the passage was
+    wrapped in, so they are joined.
     """
 
     reader: fid.Reader
@@ -23,7 +24,11 @@ class Fusion:
         """As `Generator.answer`."""
         read = [list(hits)[: self.reader.config.passages] for hits in retrieved]
         texts = self.reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
-        return [grounded(parse(text, 0), hits) for text, hits in zip(texts, read, strict=True)]
+        return [grounded(parse(" ".join(text.split()), 0), hits) for text, hits in zip(texts, read, strict=True)]
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
+        """As `Generator.stream`, in one piece: a word is spelled as the passage does once its run of words is known."""
+        return at_once(self.answer([question], [hits])[0])
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,25 @@ class Extractive:
         """As `Generator.answer`."""
         found = extractive.answer(questions, retrieved, self.encode_questions, self.encode_texts)
         return [Written(text, cited) for text, cited in found]
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
+        """As `Generator.stream`, in one piece."""
+        return at_once(self.answer([question], [hits])[0])
+
+
+@dataclass(frozen=True)
+class OneLine:
+    """A generator that copies sentences: its answers break where their documents were wrapped, and are joined."""
+
+    generator: Generator
+
+    def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
+        """As `Generator.answer`."""
+        return [replace(said, text=" ".join(said.text.split())) for said in self.generator.answer(questions, retrieved)]
+
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
+        """As `Generator.stream`, in one piece."""
+        return at_once(self.answer([question], [hits])[0])
 
 
 def load(folder: Path, root: Path = Path(), project: Path | None = None) -> Generator:
@@ -55,3 +79,14 @@ def load(folder: Path, root: Path = Path(), project: Path | None = None) -> Gene
     if (folder / language_model.CONFIG).is_file():
         return language_model.load(folder, root)
     return Fusion(fid.load(folder, root))
+
+
+def rewriter(generator: Generator, history_tokens: int) -> followups.Rewriter:
+    """What makes follow-ups stand alone: a served model, if there is one; the others know how to answer alone.
+
+    Args:
+        history_tokens: of earlier turns that a model reads.
+    """
+    if isinstance(generator, endpoint.Endpoint):
+        return endpoint.ByModel(generator, history_tokens)
+    return followups.ByRule()

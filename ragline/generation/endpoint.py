@@ -4,11 +4,13 @@ What goes wrong never becomes an answer: it is a failure with its reason; beyond
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from tokenizers import Tokenizer
 
@@ -16,8 +18,8 @@ from ragline import io
 from ragline.artifacts import LEDGER
 from ragline.builtin import tokenizer_file
 from ragline.errors import ModelError
-from ragline.generation import prompts
-from ragline.generation.generator import Written, grounded
+from ragline.generation import followups, prompts
+from ragline.generation.generator import Telling, Written, beside, grounded
 from ragline.generation.language_model import Limits
 from ragline.llm import work
 from ragline.llm.calls import Caller, Decoding, Message, Prices, Prompt, Purse, Unanswered, key, machine
@@ -54,6 +56,15 @@ class _Asked:
 
 
 @dataclass(frozen=True)
+class _FollowUp:
+    question: str
+    turns: Sequence[followups.Turn]
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """The model behind OPENAI_BASE_URL."""
 
@@ -69,29 +80,72 @@ class Endpoint:
 
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`; temperature 0, so that the ledger's answer is as good as another."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._answers(questions, retrieved)
-        with ThreadPoolExecutor(1) as aside:  # a notebook's loop is running, and a thread has one loop at most
-            return aside.submit(self._answers, questions, retrieved).result()
+        return _apart(lambda: self._answers(questions, retrieved))
 
-    def _answers(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
-        tokenizer = _tokenizer(self.root)
-        read = [list(hits)[: self.limits.passages] for hits in retrieved]
-        asked = {
-            row: _Asked(self._prompt(tokenizer, questions[row], hits), hits) for row, hits in enumerate(read) if hits
-        }
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
+        """As `Generator.stream`; an answer that `answer` was given before comes in one piece, and is not paid again."""
+        read = list(hits)[: self.limits.passages]
+        if not read:
+            return iter([Written("", ())])
+        item = _Asked(self._prompt(question, read), read)
+
+        def write(tell: Callable[[str], None]) -> Written:
+            telling = Telling(len(read), tell)
+            with self._caller() as caller:
+                found = work.alone(lambda: _answered(caller, item, telling.so_far), caller, SETTINGS)
+            return Written("", (), found.reason) if isinstance(found, work.Failed) else telling.whole(found)
+
+        return beside(write)
+
+    def rewrite(
+        self, questions: Sequence[str], histories: Sequence[Sequence[followups.Turn]], history_tokens: int
+    ) -> list[followups.Standalone]:
+        """As `followups.Rewriter.standalone`, by the model that answers.
+
+        Args:
+            history_tokens: of earlier turns that it reads, at most; no more than the prompt has room for.
+        """
+        return _apart(lambda: self._rewrite(questions, histories, history_tokens))
+
+    def _rewrite(
+        self, questions: Sequence[str], histories: Sequence[Sequence[followups.Turn]], history_tokens: int
+    ) -> list[followups.Standalone]:
+        asked: dict[int, _FollowUp] = {}
+        for row, (question, turns) in enumerate(zip(questions, histories, strict=True)):
+            room = self.limits.max_input_tokens - len(self._offsets(followups.prompt(question, [])))
+            if kept := followups.recent(turns, min(history_tokens, room), self._offsets):
+                asked[row] = _FollowUp(question, kept)
+        if not asked:
+            return [followups.Standalone(question) for question in questions]
+        with self._caller() as caller:
+            items = list(asked.values())
+            found = work.through(items, lambda item: _rewritten(caller, item), caller, 0, SETTINGS, "follow-ups")
+        by_row = {row: given for row, given in zip(asked, found, strict=True) if not isinstance(given, work.Failed)}
+        if failed := sum(bool(given.failed) for given in by_row.values()):
+            log.warning("follow-ups: %d of %d are searched as they were typed", failed, len(asked))
+        return [by_row.get(row, followups.Standalone(question)) for row, question in enumerate(questions)]
+
+    @contextmanager
+    def _caller(self) -> Iterator[Caller]:
         ledger = Ledger(self.root / LEDGER)
         try:
-            caller = Caller(
+            yield Caller(
                 ledger=ledger,
                 how=Decoding(self.terms.model, 0.0, self.limits.max_answer_tokens, self.terms.seed, "none"),
                 prices=self.terms.prices,
                 purse=self.purse,
                 at_most=machine(),
-                count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
+                count_tokens=lambda text: len(self._offsets(text)),
             )
+        finally:
+            ledger.close()
+
+    def _answers(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
+        read = [list(hits)[: self.limits.passages] for hits in retrieved]
+        asked = {row: _Asked(self._prompt(questions[row], hits), hits) for row, hits in enumerate(read) if hits}
+        if not asked:
+            return [Written("", ())] * len(questions)
+        with self._caller() as caller:
             found = work.through(
                 list(asked.values()),
                 lambda item: _answered(caller, item),
@@ -100,8 +154,6 @@ class Endpoint:
                 SETTINGS,
                 "answers by the endpoint",
             )
-        finally:
-            ledger.close()
         answers = [Written("", ())] * len(questions)
         for row, given in zip(asked, found, strict=True):
             answers[row] = Written("", (), given.reason) if isinstance(given, work.Failed) else given
@@ -109,19 +161,47 @@ class Endpoint:
             log.warning("answers by the endpoint: %d of %d questions got none", failed, len(questions))
         return answers
 
-    def _prompt(self, tokenizer: Tokenizer, question: str, hits: Sequence[Hit]) -> Prompt:
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file(COUNTED_BY, self.root)))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def _prompt(self, question: str, hits: Sequence[Hit]) -> Prompt:
         text = prompts.fitted(
             question,
             [hit.passage.encoded_text for hit in hits],
             self.limits.max_input_tokens,
             lambda content: content,
-            lambda part: tokenizer.encode(part, add_special_tokens=False).offsets,
+            self._offsets,
         )
         return Prompt((Message("user", text),))
 
 
-async def _answered(caller: Caller, item: _Asked) -> Written | work.Failed:
+@dataclass(frozen=True)
+class ByModel:
+    """The model that answers, as a `followups.Rewriter`."""
+
+    model: Endpoint
+    history_tokens: int
+    """Of earlier turns that it reads."""
+
+    def standalone(
+        self, questions: Sequence[str], histories: Sequence[Sequence[followups.Turn]]
+    ) -> list[followups.Standalone]:
+        """As `followups.Rewriter.standalone`; where the model gives nothing of use, the question stays as typed."""
+        return self.model.rewrite(questions, histories, self.history_tokens)
+
+
+async def _answered(caller: Caller, item: _Asked, tell: Callable[[str], None] | None = None) -> Written | work.Failed:
     """The first answer of any use; useless ones of earlier runs are passed over, so that asking again may help.
+
+    Args:
+        tell: takes the answer so far; what it was told of a useless one shows nothing.
 
     Raises:
         Unanswered: all of `ATTEMPTS` new answers are blank, or end inside the model's thoughts.
@@ -131,7 +211,7 @@ async def _answered(caller: Caller, item: _Asked) -> Written | work.Failed:
     while paid < ATTEMPTS:
         prompt = replace(item.prompt, attempt=attempt)
         paid += caller.ledger.get(key(prompt, caller.how)) is None
-        reply = await caller.ask(prompt)
+        reply = await (caller.ask(prompt) if tell is None else caller.stream(prompt, tell))
         if reply.finish in ("refusal", "content_filter"):
             return work.Failed("refused by the model", reply.answer[:200])
         said = prompts.parse(reply.answer, len(item.read))
@@ -141,11 +221,25 @@ async def _answered(caller: Caller, item: _Asked) -> Written | work.Failed:
     raise Unanswered(f"{attempt} empty answers, finish: {finish}", permanent=False)
 
 
-def _tokenizer(root: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(tokenizer_file(COUNTED_BY, root)))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+async def _rewritten(caller: Caller, item: _FollowUp) -> followups.Standalone:
+    try:
+        reply = await caller.ask(Prompt((Message("user", followups.prompt(item.question, item.turns)),)))
+    except Unanswered as error:
+        return followups.Standalone(item.question, f"no reply: {error}")
+    broken = reply.finish in ("refusal", "content_filter", "length")
+    if broken or (found := followups.rewritten(reply.answer, item.question, item.turns)) is None:
+        return followups.Standalone(item.question, "the model's reply was no question")
+    return followups.Standalone(found)
+
+
+def _apart(do: Callable[[], T]) -> T:
+    """Do it where no loop is running: a notebook has one, and a thread has one loop at most."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return do()
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(do).result()
 
 
 def save(terms: Terms, limits: Limits, folder: Path) -> None:

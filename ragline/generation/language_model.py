@@ -6,7 +6,7 @@ belong to is named.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +25,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from ragline import io, repro
 from ragline.artifacts import LANGUAGE_MODEL
 from ragline.builtin import model_folder
 from ragline.errors import ConfigError, ModelError
 from ragline.generation import prompts
-from ragline.generation.generator import Written, grounded
+from ragline.generation.generator import Telling, Written, beside, grounded
 from ragline.progress import track
 from ragline.types import Hit
 
@@ -40,6 +41,8 @@ WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Ends of the names of architectures that write; any other would get a head of random numbers."""
 BATCH = 16
 """Questions answered at once."""
+_OPEN_WORD = re.compile(r"\s*[\x21-\x7e\ufffd]*\Z")
+"""What the next token may respell: half a character, or a blank that goes before a sign."""
 TODAY = "26 Jul 2024"
 """For chat templates that tell the model the date: a clock would make every day another model."""
 
@@ -166,13 +169,7 @@ class LanguageModel:
         """As `Generator.answer`: greedy, prompts of like length together."""
         answers = [Written("", ())] * len(questions)
         read = [list(hits)[: self.limits.passages] for hits in retrieved]
-        tokens = {
-            row: self.wording.prompt_tokens(
-                questions[row], [hit.passage.encoded_text for hit in hits], self.limits.max_input_tokens
-            )
-            for row, hits in enumerate(read)
-            if hits
-        }
+        tokens = {row: self._prompt(questions[row], hits) for row, hits in enumerate(read) if hits}
         order = sorted(tokens, key=lambda row: (-len(tokens[row]), row))
         model: Any = self.model
         model.eval()
@@ -183,13 +180,37 @@ class LanguageModel:
                 answers[row] = grounded(prompts.parse(text, len(read[row])), read[row])
         return answers
 
-    def _write(self, asked: Sequence[list[int]]) -> list[str]:
+    def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
+        """As `Generator.stream`; the words are those of `answer`."""
+        read = list(hits)[: self.limits.passages]
+        if not read:
+            return iter([Written("", ())])
+        asked = self._prompt(question, read)
+
+        @torch.inference_mode()
+        def write(tell: Callable[[str], None]) -> Written:
+            model: Any = self.model
+            model.eval()
+            telling = Telling(len(read), tell)
+            (text,) = self._write([asked], _Listener(self.tokenizer, telling.so_far))
+            return telling.whole(grounded(prompts.parse(text, len(read)), read))
+
+        return beside(write)
+
+    def _prompt(self, question: str, hits: Sequence[Hit]) -> list[int]:
+        texts = [hit.passage.encoded_text for hit in hits]
+        return self.wording.prompt_tokens(question, texts, self.limits.max_input_tokens)
+
+    def _write(self, asked: Sequence[list[int]], listener: BaseStreamer | None = None) -> list[str]:
         seq2seq = self.wording.seq2seq
         ids, mask = padded(asked, pad(self.tokenizer), left=not seq2seq)
         model: Any = self.model
         with repro.half_precision():
             written = model.generate(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=self._greedy()
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=self._greedy(),
+                streamer=listener,
             )
         begin = 0 if seq2seq else ids.shape[1]
         return [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
@@ -206,6 +227,29 @@ class LanguageModel:
             pad_token_id=pad(self.tokenizer),
             decoder_start_token_id=start_mark(self.model),
         )
+
+
+class _Listener(BaseStreamer):
+    """Hears the tokens of one answer, and tells its text so far.
+
+    The text is always that of all tokens: parts that are decoded by themselves lose blanks at their seams.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], None]) -> None:
+        self._tokenizer, self._tell = tokenizer, tell
+        self._tokens: list[int] | None = None
+        """None before the prompt, which comes first."""
+
+    def put(self, value: Tensor) -> None:
+        if self._tokens is None:
+            self._tokens = []
+            return
+        self._tokens += value.flatten().tolist()
+        text = str(self._tokenizer.decode(self._tokens, skip_special_tokens=True))
+        self._tell(_OPEN_WORD.sub("", text))
+
+    def end(self) -> None:
+        """The whole text is what `generate` returns."""
 
 
 def pad(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -16,7 +16,8 @@ INSTRUCTION = (
     f"[1]. If they do not hold the answer, say: {ABSTENTION}"
 )
 
-_THOUGHT = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
+_THINKS = "<think>"
+_THOUGHT = re.compile(rf"\A\s*{_THINKS}.*?(?:</think>|\Z)", re.DOTALL)
 _BRACKET = r"\[[0-9]{1,2}(?:\s*,\s*[0-9]{1,2})*\]"
 _RUN = re.compile(rf"(?<!\s)(?P<blank>\s*)(?<!\\)(?P<bars>\\*)(?P<marks>(?:{_BRACKET})+)")
 """[1][2] or [1, 2], with the blank before it; after a backslash it is no citation, as in Markdown."""
@@ -25,6 +26,8 @@ _FREE = re.compile(r"(?:(?<=[\s.,;:!?)\"'`])|\A)(?=\[)")
 _AFTER = re.compile(r"[\s.,;:!?)]|\Z")
 _WORD = re.compile(r"(?<=[^\W\d_]{3})(?=\[)")
 _CLAUSE_ENDS = re.compile(r"[.,;:!?]+(?:\s|\Z)|\s*\Z")
+_OPEN_END = re.compile(r"(?<!\s)\s*\\*(?:\[[0-9\s,]*(?:\]|\Z))*[.,;:!?)\"'`]*\s*\Z")
+"""What more text may turn into a citation, into none, or into a blank that goes with one."""
 HIGHEST = 99
 """The highest number of a passage that is read as a citation."""
 
@@ -112,28 +115,72 @@ def target(answer: str, cited: Sequence[int]) -> str:
 def parse(text: str, shown: int) -> Said:
     r"""Read an answer: thoughts before it are left out, citations are taken out, the fixed sentence becomes silence.
 
-    A citation goes with the blank before it, and nothing else does. One that is attached to a word, as in `Yes[1].`,
-    counts at the end of a clause where the answer has no other; elsewhere that is code.
+    A citation goes with the blank before it, or after it where it opens a line, and nothing else does: lists and code
+    keep their lines. One that is attached to a word, as in `Yes[1].`, counts at the end of a clause where the answer
+    has no other; elsewhere that is code.
 
     Args:
         shown: passages that the model saw; a number beyond them cites nothing, and stays in the text unless it stands
             right beside one that cites. 0: the answer was not asked to cite, and `\[1]` stays as it is, too.
     """
     said = _THOUGHT.sub("", text)
-    free = any(_stands(found) and _numbers(found, shown) for found in _RUN.finditer(said))
-    cited: list[int] = []
-
-    def take(found: re.Match[str]) -> str:
-        if found["bars"] and shown:
-            return f"{found['blank']}{found['bars'][1:]}{found['marks']}"
-        taken = _numbers(found, shown) if _stands(found) or (_attached(found) and not free) else []
-        cited.extend(number - 1 for number in taken)
-        return "" if taken else found[0]
-
-    bare = " ".join(_RUN.sub(take, said).split())
+    bare, cited = _bare(said, shown, len(said), _first_free(said, shown) is not None)
     if _plain(bare).startswith(_plain(ABSTENTION)):
         return Said("", (), declined=True)
     return Said(bare, tuple(dict.fromkeys(cited)))
+
+
+def settled(text: str, shown: int) -> str:
+    """What of an answer can be shown while it is being written: the start of what `parse` makes of any whole of it.
+
+    Nothing, as long as it may become the fixed sentence, or is a thought; and nothing that may become a citation.
+
+    Args:
+        text: the answer so far.
+        shown: as in `parse`.
+    """
+    if _THINKS.startswith(text.lstrip()[: len(_THINKS)]) and "</think>" not in text:
+        return ""
+    said = _THOUGHT.sub("", text)
+    found = _OPEN_END.search(said)
+    end = found.start() if found else len(said)
+    free = _first_free(said, shown)
+    if free is None or free > end:  # one that is attached counts if no other follows
+        doubtful = (run.start() for run in _RUN.finditer(said) if _attached(run) and _numbers(run, shown))
+        end = min([end, *doubtful])
+    bare, _ = _bare(said, shown, end, free is not None and free <= end)
+    plain, refusal = _plain(bare), _plain(ABSTENTION)
+    return "" if refusal.startswith(plain) or plain.startswith(refusal) else bare
+
+
+def _first_free(said: str, shown: int) -> int | None:
+    """Where the first citation that stands by itself ends."""
+    return next((run.end() for run in _RUN.finditer(said) if _stands(run) and _numbers(run, shown)), None)
+
+
+def _bare(said: str, shown: int, end: int, free: bool) -> tuple[str, list[int]]:
+    """The first `end` characters without citations and outer blanks, and the places that they cite.
+
+    Args:
+        free: whether a citation stands by itself somewhere in the whole answer.
+    """
+    parts, cited, last = [], [], 0
+    for run in _RUN.finditer(said):
+        if run.end() > end:
+            break
+        parts.append(said[last : run.start()])
+        last = run.end()
+        taken = _numbers(run, shown) if _stands(run) or (_attached(run) and not free) else []
+        cited += [number - 1 for number in taken]
+        if run["bars"] and shown:
+            parts.append(f"{run['blank']}{run['bars'][1:]}{run['marks']}")
+        elif not taken:
+            parts.append(run[0])
+        elif "\n" in run["blank"] and said[last : last + 1] in (" ", "\t"):
+            parts.append(run["blank"])
+            last += 1
+    parts.append(said[last:end])
+    return "".join(parts).strip(), cited
 
 
 def _numbers(run: re.Match[str], shown: int) -> list[int]:

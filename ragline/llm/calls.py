@@ -8,9 +8,11 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import openai
 
@@ -19,6 +21,8 @@ from ragline.io import digest
 from ragline.llm.ledger import Ledger, Reply
 
 POLL_S = 0.2
+FLOOD = 100
+"""Characters for each token asked for, beyond which a stream is no answer."""
 FORM = "1"
 """Raised when the same prompt would be sent in another form."""
 
@@ -129,8 +133,14 @@ def endpoint(*prefixes: str, environment: Mapping[str, str] = os.environ) -> End
     last = prefixes[-1]
     raise ConfigError(
         f"endpoint: expected {last}_BASE_URL (and {last}_API_KEY where the endpoint wants one) in the environment, got "
-        "neither; set them, or use `generate_qa.method: rules` without filters that ask a model"
+        "neither; set them, or leave out of params.yaml what asks a language model"
     )
+
+
+def address(url: str) -> str:
+    """A URL as it may be shown: without a user, a password or what follows a question mark."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def machine(environment: Mapping[str, str] = os.environ) -> Machine:
@@ -198,6 +208,11 @@ class Caller:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
+    @property
+    def address(self) -> str:
+        """Where it asks."""
+        return address(str(self._client.base_url))
+
     async def ask(self, prompt: Prompt) -> Reply:
         """The answer, from the ledger if it was paid for before.
 
@@ -211,12 +226,26 @@ class Caller:
             self.cached += 1
             return found
         if name not in self._running:
-            task = asyncio.ensure_future(self._pay(name, prompt))
+            task = asyncio.ensure_future(self._pay(name, prompt, None))
             self._running[name] = task
             task.add_done_callback(lambda _: self._running.pop(name, None))
         return await self._running[name]
 
-    async def _pay(self, name: str, prompt: Prompt) -> Reply:
+    async def stream(self, prompt: Prompt, tell: Callable[[str], None]) -> Reply:
+        """As `ask`, and the answer so far is told as it grows; one that the ledger has is not told.
+
+        The ledger gets whole answers alone; the purse pays for what came of a broken one, too.
+
+        Raises:
+            Unanswered, OutOfBudget, ServiceError: as `ask`; also where the stream stands still or ends halfway.
+        """
+        name = key(prompt, self.how)
+        if found := self.ledger.get(name):
+            self.cached += 1
+            return found
+        return await self._pay(name, prompt, tell)
+
+    async def _pay(self, name: str, prompt: Prompt, tell: Callable[[str], None] | None) -> Reply:
         async with self._slots:
             longest = self.at_most.timeout_s * (self.at_most.retries + 1) * 2
             while not self.ledger.claim(name, longest):
@@ -233,17 +262,21 @@ class Caller:
                 raise
             started = time.monotonic()
             try:
-                reply = await self._send(prompt, expected)
+                reply = await (self._send(prompt, expected) if tell is None else self._hear(prompt, expected, tell))
             except BaseException:
                 self.ledger.release(name)
                 raise
             finally:
                 self.purse.reserved_usd -= most
             self.ledger.put(name, self.how.model, reply, expected, time.monotonic() - started, form(prompt))
-            usd = self.prices.of(reply.prompt_tokens, reply.answer_tokens)
-            self.paid, self.spent_usd = self.paid + 1, self.spent_usd + usd
-            self.purse.spent_usd += usd
+            self.paid += 1
+            self._spend(reply.prompt_tokens, reply.answer_tokens)
             return reply
+
+    def _spend(self, prompt_tokens: int, answer_tokens: int) -> None:
+        usd = self.prices.of(prompt_tokens, answer_tokens)
+        self.spent_usd += usd
+        self.purse.spent_usd += usd
 
     async def _reserve(self, usd: float) -> None:
         """Set money aside, waiting for calls in flight where they may cost less than was set aside for them."""
@@ -255,30 +288,86 @@ class Caller:
         purse.reserved_usd += usd
 
     async def _send(self, prompt: Prompt, expected_tokens: int) -> Reply:
+        create: Any = self._client.chat.completions.create
+        with self._named_faults():
+            found = await create(**self._request(prompt))
+        choices = getattr(found, "choices", None)
+        if not choices:
+            raise Unanswered("an answer in another form than OpenAI's", permanent=False)
+        message, usage = choices[0].message, found.usage
+        refusal = getattr(message, "refusal", None)
+        answer = refusal or message.content or ""
+        return self._reply(answer, bool(refusal), choices[0].finish_reason or "stop", usage, expected_tokens)
+
+    async def _hear(self, prompt: Prompt, expected_tokens: int, tell: Callable[[str], None]) -> Reply:
+        """As `_send`, in pieces; an endpoint that refuses to give any is asked for the whole."""
+        create: Any = self._client.chat.completions.create
+        try:
+            with self._named_faults():
+                counted = {"include_usage": True}
+                stream = await create(**self._request(prompt), stream=True, stream_options=counted)
+        except Unanswered as error:
+            if error.permanent:
+                return await self._send(prompt, expected_tokens)
+            raise
+        answer = _Growing(self.how.max_answer_tokens * FLOOD)
+        try:
+            with self._named_faults():
+                # never longer than the claim on this call holds
+                async with stream, asyncio.timeout(self.at_most.timeout_s * (self.at_most.retries + 1)):
+                    async for chunk in _lively(stream, self.at_most.timeout_s):
+                        if answer.take(chunk) and not answer.refused:
+                            tell(answer.text)
+            if not answer.finish:
+                raise Unanswered("the answer ended halfway", permanent=False)
+        except BaseException as error:
+            if not answer.finish or not isinstance(error, Unanswered):
+                if answer.pieces:  # what was written is paid for, though nobody can use it; thoughts have pieces, too
+                    written = max(self.count_tokens(answer.text), answer.pieces)
+                    self._spend(round(expected_tokens * self._ratio), written)
+                raise
+        return self._reply(answer.text, answer.refused, answer.finish, answer.usage, expected_tokens)
+
+    def _reply(self, answer: str, refused: bool, finish: str, usage: Any, expected_tokens: int) -> Reply:
+        return Reply(
+            answer=answer,
+            finish="refusal" if refused else finish,
+            # an endpoint that does not count is counted for, so that the budget holds
+            prompt_tokens=usage.prompt_tokens if usage else round(expected_tokens * self._ratio),
+            answer_tokens=usage.completion_tokens if usage else self.count_tokens(answer),
+        )
+
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
         options: dict[str, Any] = {}
         if prompt.schema and self.how.structured == "json_schema":
             schema = {"name": "answer", "strict": True, "schema": json.loads(prompt.schema)}
             options["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif prompt.schema and self.how.structured == "json_object":
             options["response_format"] = {"type": "json_object"}
+        return {
+            "model": self.how.model,
+            "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+            "temperature": self.how.temperature,
+            "max_completion_tokens": self.how.max_answer_tokens,
+            "seed": self.how.seed + prompt.attempt,
+            **options,
+        }
+
+    @contextmanager
+    def _named_faults(self) -> Iterator[None]:
+        """What the client library raises, by what it means for this call and the others."""
         try:
-            found = await self._client.chat.completions.create(
-                model=self.how.model,
-                messages=[{"role": m.role, "content": m.content} for m in prompt.messages],  # type: ignore[misc]
-                temperature=self.how.temperature,
-                max_completion_tokens=self.how.max_answer_tokens,
-                seed=self.how.seed + prompt.attempt,
-                **options,
-            )
+            yield
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             # the endpoint's own words may quote the key
             raise ServiceError(
-                f"endpoint: {error.status_code}: the key is not accepted; set OPENAI_API_KEY to a valid one"
+                f"endpoint: {error.status_code}: the key is not accepted; set OPENAI_API_KEY to a valid one for "
+                f"{self.address}"
             ) from None
         except openai.NotFoundError as error:
             raise ServiceError(
                 f"endpoint: {error.status_code}: no model {self.how.model!r} there; mend the model's name in "
-                "params.yaml, or OPENAI_BASE_URL"
+                f"params.yaml, or OPENAI_BASE_URL, which is {self.address}"
             ) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             raise Unanswered(f"the endpoint refuses the request ({error.status_code})", permanent=True) from None
@@ -286,21 +375,63 @@ class Caller:
             raise Unanswered(
                 f"HTTP {error.status_code} after {self.at_most.retries} retries", permanent=False
             ) from None
-        except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
+        except TimeoutError:
+            raise Unanswered("the answer came to no end in time", permanent=False) from None
+        except (openai.APIError, ValueError) as error:
             raise Unanswered(f"{type(error).__name__} after {self.at_most.retries} retries", permanent=False) from None
-        choices = getattr(found, "choices", None)
-        if not choices:
-            raise Unanswered("an answer in another form than OpenAI's", permanent=False)
-        message, usage = choices[0].message, found.usage
-        refusal = getattr(message, "refusal", None)
-        answer = refusal or message.content or ""
-        return Reply(
-            answer=answer,
-            finish="refusal" if refusal else str(choices[0].finish_reason or "stop"),
-            # an endpoint that does not count is counted for, so that the budget holds
-            prompt_tokens=usage.prompt_tokens if usage else round(expected_tokens * self._ratio),
-            answer_tokens=usage.completion_tokens if usage else self.count_tokens(answer),
-        )
+
+
+class _Growing:
+    """An answer that comes in pieces.
+
+    Args:
+        most: characters that it may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.text = self.finish = ""
+        self.pieces = 0
+        self.refused = False
+        self.usage: Any = None
+
+    def take(self, chunk: Any) -> bool:
+        """Add a piece; whether the text has grown.
+
+        Raises:
+            Unanswered: it is not of OpenAI's form, or the text has got too long to be an answer.
+        """
+        self.usage = getattr(chunk, "usage", None) or self.usage
+        choices = getattr(chunk, "choices", None)
+        if not isinstance(choices, list):
+            raise Unanswered("a piece in another form than OpenAI's", permanent=False)
+        if not choices or self.finish:  # the last piece, which counts
+            return False
+        self.pieces += 1
+        delta = getattr(choices[0], "delta", None)
+        self.finish = getattr(choices[0], "finish_reason", None) or ""
+        refusal = getattr(delta, "refusal", None)
+        self.refused = self.refused or bool(refusal)
+        piece = refusal or getattr(delta, "content", None) or ""
+        if not isinstance(piece, str) or len(self.text) + len(piece) > self._most:
+            raise Unanswered("a piece that is no text, or no end of them", permanent=False)
+        self.text += piece
+        return bool(piece)
+
+
+async def _lively(stream: AsyncIterator[Any], timeout_s: float) -> AsyncIterator[Any]:
+    """The same pieces, none awaited longer than that.
+
+    Raises:
+        Unanswered: the stream stands still.
+    """
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(stream), timeout_s)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Unanswered(f"the answer stood still for {timeout_s:g} s", permanent=False) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,27 +93,57 @@ async def _through(
     kept = "what was paid for is kept"
     if state.out_of_budget is not None:
         raise ServiceError(
-            f"{settings}.budget_usd: the next call could cost ${state.out_of_budget:.4f}, more than is left of "
-            f"${caller.purse.budget_usd:g} (${caller.purse.spent_usd:.4f} spent, {len(results)} of {len(items)} items "
+            f"{_too_dear(state.out_of_budget, caller, settings)}, {len(results)} of {len(items)} items "
             f"done; {what}); {kept}: run again to go on, or raise the budget"
         )
     if len(failed) > max_failed * len(items) or len(results) + len(failed) < len(items):
         raise ServiceError(
             f"endpoint: {len(failed)} items of {len(items)} got no answer, {len(results)} did (last: "
-            f"{[*failed.values()][-1].detail}; {what}); {kept}: run again to go on, or raise {settings}.max_failed"
+            f"{[*failed.values()][-1].detail}; {what}); {kept}: run again to go on, or raise {settings}.max_failed; "
+            f"asked at {caller.address}"
         )
     useless = [one for one in results.values() if isinstance(one, Failed)] + [*failed.values()]
     if len(useless) * 2 > len(items):
         raise ServiceError(
             f"endpoint: {len(useless)} items of {len(items)} ended without a usable result (last: "
-            f"{useless[-1].reason}: {useless[-1].detail:.200}; {what}); is it the right model, and does it know "
-            f"`structured`? See {settings}"
+            f"{useless[-1].reason}: {useless[-1].detail:.200}; {what}); is it the right model at {caller.address}, and "
+            f"does it know `structured`? See {settings}"
         )
     log.info(
         "%s: %d items: %d calls paid, $%.4f; %d answered by the ledger",
         *(what, len(items), caller.paid - paid, caller.spent_usd - spent, caller.cached - cached),
     )
     return [(results | failed)[number] for number in range(len(items))]
+
+
+def alone(do: Callable[[], Awaitable[Result]], caller: Caller, settings: str) -> Result | Failed:
+    """Do one thing, for somebody who waits for it.
+
+    Args:
+        settings: as for `through`.
+
+    Raises:
+        ServiceError: no call can succeed, or the budget is spent.
+    """
+    return asyncio.run(_alone(do, caller, settings))
+
+
+async def _alone(do: Callable[[], Awaitable[Result]], caller: Caller, settings: str) -> Result | Failed:
+    async with caller:
+        try:
+            return await do()
+        except OutOfBudget as error:
+            raise ServiceError(f"{_too_dear(error.args[0], caller, settings)}); raise the budget") from None
+        except Unanswered as error:
+            reason = "refused by the endpoint" if error.permanent else "endpoint failed"
+            return Failed(f"{reason}: {error}, asked at {caller.address}", str(error))
+
+
+def _too_dear(usd: float, caller: Caller, settings: str) -> str:
+    return (
+        f"{settings}.budget_usd: the next call could cost ${usd:.4f}, more than is left of "
+        f"${caller.purse.budget_usd:g} (${caller.purse.spent_usd:.4f} spent"
+    )
 
 
 async def _all(tasks: Sequence["asyncio.Task[None]"]) -> None:

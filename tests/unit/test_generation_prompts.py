@@ -1,5 +1,7 @@
 """Prompts: what is cut and what never is; answers: what is a citation and what is code."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -93,9 +95,8 @@ texts = st.text(st.sampled_from("ab1290[],.: \\\n\x1c`'\")("), max_size=40) | st
 @example(r"A regex: \[1], \\[2] and [1]\[2] [99]")
 @example("[1,\n2][3]")
 def test_whatever_an_answer_holds_survives(answer):
-    plain = " ".join(answer.split())
-    assert prompts.parse(prompts.target(answer, [0]), 1) == Said(plain, (0,))
-    assert prompts.parse(prompts.target(answer, []), 99) == Said(plain, ())
+    assert prompts.parse(prompts.target(answer, [0]), 1) == Said(answer.strip(), (0,))
+    assert prompts.parse(prompts.target(answer, []), 99) == Said(answer.strip(), ())
 
 
 @given(texts, st.integers(0, 3))
@@ -103,11 +104,58 @@ def test_all_that_a_citation_takes_along_is_the_blank_before_it(text, shown):
     said = prompts.parse(text, shown)
     assert all(0 <= place < shown for place in said.cited)
     if not said.cited and "\\" not in text:
-        assert said.text == " ".join(text.split())
+        assert said.text == text.strip()
 
 
 def test_a_long_blank_takes_no_long_time():
     assert prompts.parse("a" + " \\" * 100_000 + " " * 100_000 + "[1]", 1).cited == (0,)
+
+
+def shown_while_written(pieces, shown):
+    """What of an answer has been shown after each piece."""
+    return [prompts.settled("".join(pieces[: n + 1]), shown) for n in range(len(pieces))]
+
+
+REFUSED = "The documents do not seem"
+
+
+@given(
+    st.lists(st.sampled_from(["a", "word", "[1]", "[", "2", "]", ", ", ".", " ", "\n", "\\", '"', ")"]) | texts),
+    st.integers(0, 3),
+)
+@example(list("Yes[1]. It is [2]."), 2)
+@example(list("Yes[1]. It is."), 2)
+@example(list("One.\n[1] Two."), 2)
+@example(list(f"[1] {prompts.ABSTENTION}"), 2)
+@example(list(f"{REFUSED} to care."), 2)
+@example(list("<think>[1] </think> Yes [1]."), 1)
+def test_what_is_shown_is_never_taken_back(pieces, shown):
+    whole = prompts.parse("".join(pieces), shown).text
+    seen = ["", *shown_while_written(pieces, shown), whole]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(seen))
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("Use merge", "Use merge"),
+        ("Use merge [1], then", "Use merge, then"),
+        ("Use merge [1", "Use merge"),  # may go on as a citation
+        ("Use merge [1]", "Use merge"),  # or as `[1]x`
+        ("Use df[1] and", "Use df[1] and"),
+        ("Take rows[1]. And", "Take rows"),  # a citation, unless another follows
+        ("Take rows[1]. And [2] so", "Take rows[1]. And so"),
+        ("The documents do", ""),
+        (f"{REFUSED} to", ""),
+        (f"{REFUSED} helpful", f"{REFUSED} helpful"),
+        (prompts.ABSTENTION, ""),
+        ("<thi", ""),
+        ("<think>hm", ""),
+        ("<think>hm</think>\nYes", "Yes"),
+    ],
+)
+def test_what_may_be_shown_so_far(text, seen):
+    assert prompts.settled(text, 2) == seen
 
 
 def test_target_and_parse_are_each_other_s_inverse():
@@ -136,7 +184,10 @@ def test_target_and_parse_are_each_other_s_inverse():
         (r"Pass \[1] or [2].", 2, Said("Pass [1] or.", (1,))),
         (r"Pass \[1].", 0, Said(r"Pass \[1].", ())),
         ("", 2, Said("", ())),
-        ("  two\n lines ", 2, Said("two lines", ())),
+        ("  two\n lines ", 2, Said("two\n lines", ())),
+        ("Do:\n- sort [1]\n- merge [2]\n", 2, Said("Do:\n- sort\n- merge", (0, 1))),
+        ("So:\n\n    df[1]\n    df.T\n[1]\nDone.", 1, Said("So:\n\n    df[1]\n    df.T\nDone.", (0,))),
+        ("One.\n[1] Two.", 1, Said("One.\nTwo.", (0,))),
         (prompts.ABSTENTION, 2, Said("", (), declined=True)),
         ("the documents do NOT seem to hold an answer to this [1]", 2, Said("", (), declined=True)),
     ],

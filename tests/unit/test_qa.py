@@ -7,40 +7,16 @@ import pytest
 from ragline import cli, qa
 from ragline.errors import DataError, ModelError, ServiceError
 from ragline.generation.generator import Written
-from ragline.retrieval import encoder, index, lexical, rerank, search
+from ragline.retrieval import rerank
 from ragline.retrieval.where import Where
-from ragline.types import Hit, Passage
+from ragline.types import Answer, Hit
 from tests.fixtures.cross_encoder import tiny
-
-TEXTS = (
-    "The pump starts when the red switch is pressed twice. ",
-    "It stops by itself after nine minutes of work. ",
-    "Clean the filter with warm water once a month.",
-)
+from tests.fixtures.pump import TEXTS, pump_system
 
 
 @pytest.fixture(scope="module")
 def system() -> qa.System:
-    ends = [sum(map(len, TEXTS[: n + 1])) for n in range(len(TEXTS))]
-    passages = [
-        Passage(
-            f"d#000{n}", "d", "Pump", "", text, end - len(text), end, 10, "d", parent="d#0000" if n < 2 else "d#0002"
-        )
-        for n, (text, end) in enumerate(zip(TEXTS, ends, strict=True))
-    ]
-    base = encoder.load("builtin:minilm")
-    vectors = encoder.encode_passages(base, [p.encoded_text for p in passages])
-    retriever = search.HybridRetriever(
-        base,
-        index.build(vectors, "flat"),
-        lexical.build(passages),
-        passages,
-        0.5,
-        depth=3,
-        sources={"d": "manuals/pump.md"},
-    )
-    reader = None  # the extractive answerer has none
-    return qa.System(retriever, reader, qa.Settings(0.5, 3, 0.0, "extractive"))  # type: ignore[arg-type]
+    return pump_system()
 
 
 def test_passages_that_share_a_parent_are_read_together_and_once(system):
@@ -103,6 +79,18 @@ class Silent:
     def answer(self, questions, retrieved):
         return [Written("", (), self.failed) for _ in questions]
 
+    def stream(self, question, hits):
+        return iter(self.answer([question], [hits]))
+
+
+@dataclass(frozen=True)
+class Halting:
+    """A generator whose answer breaks off."""
+
+    def stream(self, question, hits):
+        yield "The pump"
+        yield Written("", (), "the answer ended halfway")
+
 
 def test_why_there_is_no_answer(system, monkeypatch, capsys):
     silent = replace(system, generator=Silent())
@@ -111,6 +99,7 @@ def test_why_there_is_no_answer(system, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert qa.ABSTENTION in said and "which is enough, but no answer was found in the passages)" in said
     assert "below" not in said
+    assert "(best cosine 0." in said and "Closest passages, best first, with the score of both searches" in said
     strict = replace(silent, settings=replace(system.settings, abstain_below=0.99))
     monkeypatch.setattr(qa, "load", lambda root, project: strict)
     cli.main(["ask", "When does the pump stop by itself?"])
@@ -120,6 +109,42 @@ def test_why_there_is_no_answer(system, monkeypatch, capsys):
 def test_a_failure_is_no_abstention(system):
     with pytest.raises(ServiceError, match="generator: no answer: no reply; ask again"):
         replace(system, generator=Silent("no reply")).ask(["When?"], answerer="generator")
+
+
+@pytest.mark.parametrize("question", ["When does the pump stop by itself?", "Clean the filter?", "Who is it?"])
+@pytest.mark.parametrize("floor", [0.0, 0.99])
+def test_a_stream_ends_in_what_asking_gives(system, question, floor):
+    strict = replace(system, settings=replace(system.settings, abstain_below=floor))
+    *pieces, answer = strict.stream(question)
+    assert isinstance(answer, Answer)
+    assert [answer] == strict.ask([question])
+    assert "".join(pieces) == answer.text
+
+
+def test_a_silent_generator_streams_the_refusal_and_a_broken_one_an_error(system):
+    *pieces, answer = replace(system, generator=Silent()).stream("When?", answerer="generator")
+    assert pieces == [qa.ABSTENTION] and answer.abstained
+    broken = replace(system, generator=Halting()).stream("When?", answerer="generator")
+    assert next(broken) == "The pump"
+    with pytest.raises(ServiceError, match="generator: no answer: the answer ended halfway; ask again"):
+        next(broken)
+
+
+def test_what_is_declined_anyway_asks_no_generator(system):
+    class Unread(Silent):
+        def answer(self, questions, retrieved):
+            assert not any(retrieved)  # without passages nobody writes, nor pays
+            return super().answer(questions, retrieved)
+
+    strict = replace(system, settings=replace(system.settings, abstain_below=0.99), generator=Unread())
+    (answer,) = strict.ask(["When?"], answerer="generator")
+    assert answer.abstained and answer.retrieved
+
+
+def test_lines_that_a_document_was_wrapped_in_are_joined():
+    wrapped = pump_system((*TEXTS[:2], "Clean the filter with\n    warm water once a month."))
+    (answer,) = wrapped.ask(["Clean the filter?"])
+    assert answer.text == "Clean the filter with warm water once a month."
 
 
 def test_a_reranker_decides_what_is_read_first(system):
@@ -147,5 +172,6 @@ def test_asked_at_the_command_line(system, monkeypatch, capsys):
     cli.main(["ask", "When", "does", "it", "stop?", "--where", "source=manuals/*,title=P*", "--where", "doc_id=d"])
     said = capsys.readouterr().out
     assert "nine minutes" in said and "(manuals/pump.md)" in said
+    assert "Passages, best first, with the score of both searches together (0 to 1 within this list):" in said
     cli.main(["ask", "When?", "--where", "title=Q*"])
-    assert "(no passage fits --where title=Q*)" in capsys.readouterr().out
+    assert "(no passage fits --where)" in capsys.readouterr().out

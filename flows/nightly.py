@@ -25,8 +25,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from flows import notices
 from flows.pipeline import pipeline
 from flows.processes import Processes
-from ragline import changes
+from ragline import builds, comparing
 from ragline.artifacts import REPORT
+from ragline.comparing import Comparison
 from ragline.errors import ConfigError, ServiceError
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
@@ -118,7 +119,7 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
         RaglineError: settings are wrong, or the gate could not decide; the champion stays.
     """
     notices.recipients()  # a wrong address shows now, not after hours
-    before = changes.served()
+    before = builds.served(Path())
     warnings = _refresh(sites or [])
     built = pipeline(return_state=True)
     if not built.is_completed():
@@ -127,10 +128,9 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
     ended = _ended(built.result(), decision)
     if ended != "Unchanged" and not (told := publish(return_state=True)).is_completed():
         warnings.append(f"warning: {told.message}")
-    after = changes.read_results()
-    differences, bad = changes.metric_changes(before, after), changes.turned_bad(before, after)
-    _show(differences, bad, decision)
-    counts = f"{len(differences)} metrics differ from the champion's, {len(bad)} questions turned bad"
+    after = builds.last(Path())
+    compared = comparing.compare("champion", before, after) if before and after else None
+    counts = _show(compared, decision)
     body = "\n\n".join([decision.reason, *warnings, counts, f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
@@ -147,9 +147,15 @@ def _ended(stages: dict[str, str], decision: Decision) -> str:
     return "Unchanged" if set(stages.values()) == {"Unchanged"} else "Kept"
 
 
-def _show(differences: list[changes.Change], bad: list[changes.TurnedBad], decision: Decision) -> None:
-    """The night as artifacts, beside the table of stages that the pipeline leaves."""
-    rows = [{"metric": c.name, "before": c.before, "after": c.after, "change": _difference(c)} for c in differences]
+def _show(compared: Comparison | None, decision: Decision) -> str:
+    """The night as artifacts, beside the table of stages that the pipeline leaves; returns what they count.
+
+    Args:
+        compared: the new build against what was served before; None where one of them was not evaluated.
+    """
+    metrics = compared.metrics if compared else ()
+    bad = [question for question in compared.lost if question.turned_bad] if compared else []
+    rows = [{"metric": c.name, "before": c.before, "after": c.after, "change": _difference(c)} for c in metrics]
     create_table_artifact(key="metrics", table=rows, description=f"{len(rows)} metrics differ from the champion's")
     create_table_artifact(
         key="turned-bad",
@@ -159,9 +165,12 @@ def _show(differences: list[changes.Change], bad: list[changes.TurnedBad], decis
     verdict = "\n\n".join(filter(None, [decision.reason, decision.table]))
     create_markdown_artifact(key="verdict", markdown=verdict, description="Champion against challenger")
     create_link_artifact(key="report", link=_report(), link_text=str(REPORT))
+    if compared is None:
+        return "nothing to compare with: no build was evaluated before this one"
+    return f"{len(rows)} metrics differ from the champion's, {len(bad)} questions turned bad"
 
 
-def _difference(change: changes.Change) -> float | None:
+def _difference(change: comparing.Changed) -> float | None:
     return None if change.before is None or change.after is None else round(change.after - change.before, 6)
 
 

@@ -1,15 +1,15 @@
-"""`ragline ask`, `summary`, `estimate`, `audit`, `convert`, `fetch`, `doctor`: what a person types."""
+"""`ragline ask`, `chat`, `summary`, `compare` and the other commands: what a person types."""
 
 import argparse
 import logging
 import os
 import shutil
 import sys
-import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ragline.runtime.environment import apply_defaults
 
@@ -24,6 +24,7 @@ from ragline.artifacts import (  # noqa: E402
     METRICS,
     PARAMS,
     PASSAGES,
+    PREDICTIONS,
     QUESTION_COUNTS,
     QUESTIONS_DEV,
     QUESTIONS_TEST,
@@ -31,10 +32,10 @@ from ragline.artifacts import (  # noqa: E402
     REPORT,
     RETRIEVER_SUMMARY,
 )
-from ragline.errors import RaglineError  # noqa: E402
+from ragline.errors import ConfigError, RaglineError  # noqa: E402
 from ragline.questions.convert import formats  # noqa: E402
 from ragline.questions.convert.formats import FORMATS  # noqa: E402
-from ragline.runtime.params import load_section  # noqa: E402
+from ragline.runtime.params import load_section, read_params  # noqa: E402
 from ragline.types import SPLITS, Document, Passage, QAExample  # noqa: E402
 
 log = logging.getLogger("ragline")
@@ -43,8 +44,8 @@ log = logging.getLogger("ragline")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a known error is one line on stderr and a non-zero exit."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         lines = options.run(options)
     except RaglineError as error:
         sys.stderr.write(f"ragline: {type(error).__name__}: {error}\n")
@@ -52,20 +53,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A wrong word is one line, as every other error: no usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.removeprefix('argument ')}; see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ragline", description="Question answering over your own documents.")
+    parser = _Parser(prog="ragline", description="Question answering over your own documents.")
     parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: this one)")
     commands = parser.add_subparsers(dest="command", required=True)
     ask = commands.add_parser("ask", help="answer a question from the documents, and say where it stands")
     ask.add_argument("question", nargs="+", help="the question; quotes are optional")
-    ask.add_argument("-k", type=_count, default=5, help="passages to show (default: 5)")
-    ask.add_argument("--answerer", choices=("generator", "extractive"), help="default: the better one on dev")
-    ask.add_argument(
-        "--where", action="append", default=[], help="search only there: doc_id=, source=, title=, heading=, pages=3-7"
-    )
-    ask.add_argument("--champion", action="store_true", help="ask what is served, not what the last run made")
     ask.set_defaults(run=_ask)
-    estimate = commands.add_parser("estimate", help="what questions by a language model would cost; asks nobody")
+    chat = commands.add_parser("chat", help="a conversation: answers as they are written, follow-ups; Ctrl-D ends it")
+    for command in (ask, chat):
+        command.add_argument("-k", type=_count, default=5, help="passages to answer from (default: 5)")
+        command.add_argument("--answerer", choices=("generator", "extractive"), help="default: the better one on dev")
+        command.add_argument(
+            "--where",
+            action="append",
+            default=[],
+            help="search only there: doc_id=, source=, title=, heading=, pages=3-7",
+        )
+        command.add_argument("--champion", action="store_true", help="ask what is served, not what the last run made")
+    chat.set_defaults(run=_chat)
+    estimate = commands.add_parser(
+        "estimate", help="what language models would cost: questions, filters, the judge; asks nobody"
+    )
     estimate.set_defaults(run=_estimate)
     audit = commands.add_parser("audit", help="what training questions give away of the others; exit 1 if anything")
     for split in ("train", "dev", "test"):
@@ -86,6 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--pages", type=_positive, default=1000, help="pages requested at most (default: 1000)")
     fetch.add_argument("--delay", type=float, default=1.0, help="seconds between two requests (default: 1)")
     fetch.set_defaults(run=_fetch)
+    compare = commands.add_parser("compare", help="two runs on the same questions: what is better, what was changed")
+    run = "`workspace`, `champion`, a folder, a git revision or an experiment"
+    compare.add_argument("a", nargs="?", metavar="A", help=f"{run} (default: the last commit with other predictions)")
+    compare.add_argument("b", nargs="?", metavar="B", default="workspace", help="another one (default: workspace)")
+    compare.add_argument("--json", type=Path, help="write the comparison there, every question in it")
+    compare.add_argument("--markdown", action="store_true", help="a table for a pull request")
+    compare.add_argument(
+        "--fail-on-worse", action="store_true", help="exit 1 if what `promotion` guards in params.yaml got worse"
+    )
+    compare.set_defaults(run=_compare)
     promote = commands.add_parser("promote", help="weigh the last run against the champion; serve it if it is better")
     promote.add_argument("--anyway", action="store_true", help="without weighing: you have looked")
     promote.set_defaults(run=_promote)
@@ -115,39 +141,54 @@ def _count(text: str) -> int:
 
 
 def _ask(options: Any) -> list[str]:
-    from ragline import qa  # torch takes seconds to import: not for `ragline --help`
+    from ragline import conversation, terminal  # torch takes seconds to import: not for `ragline --help`
     from ragline.retrieval import where
     from ragline.retrieval.search import check_question
 
     question, wanted = " ".join(options.question), where.parse(options.where)
     check_question(question)
-    root = _served(options.root) if options.champion else options.root
-    system = qa.load(root, options.root)
-    answer = system.ask([question], options.k, options.answerer, wanted)[0]
-    sources = system.retriever.sources
-    width = min(100, shutil.get_terminal_size().columns)
-    lines = ["", *textwrap.wrap(answer.text, width), ""]
-    if not answer.retrieved:
-        return [*lines, f"(no passage fits --where {' '.join(options.where)})"]
-    if answer.abstained:
-        lines += [_reason(answer.confidence, system.settings.abstain_below), "", "Closest passages:"]
-    cited = {hit.passage.passage_id for hit in answer.citations}
-    for rank, hit in enumerate(answer.retrieved, start=1):
-        passage = hit.passage
-        mark = "*" if passage.passage_id in cited else " "
-        heading = f" > {passage.heading}" if passage.heading else ""
-        place = f"{sources.get(passage.doc_id, '')}{f', page {passage.page}' if passage.page else ''}"
-        lines.append(f"{mark}[{rank}] {hit.score:.2f}  {passage.title}{heading}  ({place})")
-        lines.append("       " + textwrap.shorten(passage.text, width - 7, placeholder=" …"))
-    if cited:
-        lines += ["", "* the answer rests on this passage"]
-    return lines
+    assistant = conversation.load(_asked(options), options.root)
+    (reply,) = assistant.ask([question], [()], options.k, options.answerer, wanted)
+    return ["", *terminal.answer_lines(reply, assistant.system, _width())]
 
 
-def _reason(confidence: float, floor: float) -> str:
-    if confidence < floor:
-        return f"(best match {confidence:.2f}, below the {floor:.2f} that answers need)"
-    return f"(best match {confidence:.2f}, which is enough, but no answer was found in the passages)"
+def _chat(options: Any) -> list[str]:
+    from ragline import conversation, terminal
+    from ragline.retrieval import where
+
+    wanted = where.parse(options.where)
+    talk = conversation.Conversation(conversation.load(_asked(options), options.root))
+    if sys.stdin.isatty():
+        sys.stdout.write(f"{terminal.HELP}\n")
+    terminal.chat(talk, _typed(terminal.PROMPT), _say, options.k, options.answerer, wanted, _width())
+    return []
+
+
+def _typed(prompt: str) -> Iterator[str]:
+    """What is typed, line by line, with the keys of readline where there is somebody to press them."""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401 - `input` then knows the arrows
+    while True:
+        try:
+            yield input(prompt if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _width() -> int:
+    return min(100, shutil.get_terminal_size().columns)
+
+
+def _asked(options: Any) -> Path:
+    """The folder of what is asked."""
+    return _served(options.root) if options.champion else Path(options.root)
 
 
 def _served(root: Path) -> Path:
@@ -165,10 +206,30 @@ def _estimate(options: Any) -> list[str]:
     passages = io.read_table(Passage, io.require(PASSAGES, options.root))
     corpus = vetting.Corpus(documents, passages, params.language)
     found = authoring.look_ahead(params, corpus, options.root)
-    if not found:
-        return ["nothing in params.yaml asks a language model: $0.00"]
     asked = {"questions": params.llm, "filters": params.filter_model or params.llm}
-    return [line for part, one in found.items() if (whom := asked[part]) for line in _foreseen(part, one, whom)]
+    lines = [line for part, one in found.items() if (whom := asked[part]) for line in _foreseen(part, one, whom)]
+    lines += _judge_foreseen(options.root, passages)
+    return lines or ["nothing in params.yaml asks a language model: $0.00"]
+
+
+def _judge_foreseen(root: Path, passages: Sequence[Passage]) -> list[str]:
+    """What judging the answers of the last run would cost."""
+    from ragline import judging
+    from ragline.questions import llm
+    from ragline.reading import Reading
+
+    if "judge" not in (read_params(root / PARAMS).get("evaluate") or {}):
+        return []
+    params = load_section("evaluate", judging.OnlyJudge, root / PARAMS)
+    if params.judge is None:
+        return []
+    if not (root / PREDICTIONS).exists():
+        return ["judge       not foreseen: there are no answers of an earlier run, which would be judged"]
+    answers = judging.Answers(io.read_frame(root / PREDICTIONS), Reading(passages), judging.ANSWERERS)
+    with judging.look_ahead(answers, params.judge, params.seed, root) as ahead:
+        known = ahead.wanted - len(ahead.to_pay)
+        found = llm.foreseen(ahead.wanted, known, ahead.to_pay, judging.ANSWER_TOKENS, ahead.caller)
+    return _foreseen("judge", found, params.judge)
 
 
 def _foreseen(part: str, found: Any, params: Any) -> list[str]:
@@ -239,6 +300,40 @@ def _fetch(options: Any) -> list[str]:
         *(f"{count:>7,}  left out: {reason}" for reason, count in sorted(left_out.items())),
         f"name it in params.yaml: ingest.sources: [{source}]",
     ]
+
+
+def _compare(options: Any) -> list[str]:
+    from ragline import builds, comparing, side_by_side
+
+    guarded = _guarded(options.root) if options.fail_on_worse else []
+    metrics = list(dict.fromkeys([*builds.HEADLINE, *(metric for _, metric in guarded)]))
+    after = builds.named(options.root, options.b, metrics)
+    if options.a:
+        before = builds.named(options.root, options.a, metrics)
+    else:
+        before = builds.previous(options.root, after, metrics)
+    found = comparing.compare(options.a or "previous commit", before, after)
+    if options.json:
+        io.write_json(asdict(found), options.json)
+    width = shutil.get_terminal_size().columns
+    lines = side_by_side.markdown(found) if options.markdown else side_by_side.lines(found, width)
+    if unknown := sorted(set(guarded) - {(row.set, row.metric) for row in found.paired}):
+        names = ", ".join(f"{metric} on {name}" for name, metric in unknown)
+        sys.stderr.write(f"ragline: guarded, and not compared, as no question is in common: {names}\n")
+    if fallen := comparing.worse(found, guarded):
+        sys.stdout.write("\n".join(lines) + "\n")
+        names = ", ".join(f"{row.metric} on {row.set}" for row in fallen)
+        sys.stderr.write(f"ragline: guarded, and worse: {names}\n")
+        sys.exit(1)
+    return lines
+
+
+def _guarded(root: Path) -> list[tuple[str, str]]:
+    """Sets and metrics that the gate watches."""
+    from ragline.promotion.gate import PromotionParams
+
+    params = load_section("promotion", PromotionParams, root / PARAMS)
+    return [(measure.set, measure.metric) for measure in (params.target, *params.guards)]
 
 
 def _promote(options: Any) -> list[str]:

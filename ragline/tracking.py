@@ -9,10 +9,9 @@ challenger's at the project, with the digest that it had.
 """
 
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from ragline import io
+from ragline import builds, io
 from ragline.artifacts import BUNDLES, COMPARISONS, GENERATOR, LOCK, METRICS, PARAMS, REPORT, RETRIEVER, TIMINGS
 from ragline.errors import ServiceError
 from ragline.promotion import bundles
@@ -35,8 +34,6 @@ FILES = Path("mlruns")
 MODELS = {"ragline-retriever": RETRIEVER, "ragline-generator": GENERATOR}
 SHOWN = (REPORT, METRICS, COMPARISONS, PARAMS, LOCK)
 """Files that are copied beside the run."""
-DATA = ("data/raw", "data/gold", "data/documents.parquet", "data/passages.parquet", "data/questions/")
-"""Data sets of the run: these paths, or what lies under them."""
 
 KEY, STAGE, PARENT, BUNDLE, MD5 = "ragline.lock", "ragline.stage", "mlflow.parentRunId", "ragline.bundle", "ragline.md5"
 AT_ONCE = 100
@@ -67,6 +64,8 @@ def publish(root: Path = Path()) -> Published:
         MissingArtifact, DataError: the pipeline has not run, or its files are damaged.
         ServiceError: MLflow refused, or the disk did.
     """
+    for path in (*SHOWN, *MODELS.values()):
+        io.require(path, root)  # before there is a database, or half a run in it
     own = f"sqlite:///{(root / DATABASE).resolve()}"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or own
     with exclusive(root / BUNDLES / "publish", wait=True):
@@ -104,8 +103,8 @@ def _run(client: MlflowClient, experiment: str, root: Path) -> tuple[str, bool]:
         client.delete_run(run_id)
     stages = read_lock(root)
     parent = str(client.create_run(experiment, run_name=f"pipeline {key[:8]}", tags={KEY: key}).info.run_id)
-    _log_params(client, parent, dict(_flat(read_params(root / PARAMS))))
-    _log_metrics(client, parent, dict(_numbers(io.read_json(root / METRICS))))
+    _log_params(client, parent, dict(builds.leaves(read_params(root / PARAMS))))
+    _log_metrics(client, parent, dict(builds.numbers(io.read_json(root / METRICS))))
     client.log_inputs(parent, _datasets(stages))
     for name, stage in stages.items():
         child = client.create_run(experiment, run_name=name, tags={PARENT: parent, STAGE: name})
@@ -118,18 +117,18 @@ def _run(client: MlflowClient, experiment: str, root: Path) -> tuple[str, bool]:
 
 
 def _log_stage(client: MlflowClient, run_id: str, name: str, stage: StageLock, root: Path) -> None:
-    _log_params(client, run_id, dict(_flat(stage.params)))
+    _log_params(client, run_id, dict(builds.leaves(stage.params)))
     tags = [RunTag(f"dvc.out.{path}", md5) for path, md5 in stage.outs.items()]
     for start in range(0, len(tags), AT_ONCE):
         client.log_batch(run_id, tags=tags[start : start + AT_ONCE])
     reports = [root / path for path in stage.outs if path.startswith("reports/") and (root / path).is_file()]
     for path in reports:
-        if path.suffix == ".json":
-            _log_metrics(client, run_id, dict(_numbers(io.read_json(path), f"{path.stem}.")))
+        if path.suffix == ".json" and path != root / COMPARISONS:  # a thousand figures and more: the file is attached
+            _log_metrics(client, run_id, dict(builds.numbers(io.read_json(path), f"{path.stem}.")))
         elif path.suffix == ".csv":
             _log_curve(client, run_id, path)
     if (took := root / TIMINGS / f"{name}.json").is_file():
-        _log_metrics(client, run_id, dict(_numbers(io.read_json(took))))
+        _log_metrics(client, run_id, dict(builds.numbers(io.read_json(took))))
 
 
 def _log_params(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:
@@ -159,26 +158,10 @@ def _milliseconds() -> int:
 
 def _datasets(stages: Mapping[str, StageLock]) -> list[DatasetInput]:
     """What the run read and made of data, each with DVC's digest."""
-    md5s = {path: md5 for stage in stages.values() for path, md5 in stage.deps.items()} | outputs(stages)
-    chosen = sorted(path for path in md5s if path.startswith(DATA) and not path.endswith(".jsonl"))
     source = "local"
-    return [DatasetInput(Dataset(path, md5s[path], source, json.dumps({"uri": path}))) for path in chosen]
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings, dotted; a list is a leaf."""
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _flat(inner, f"{prefix}{name}.")
-    else:
-        yield prefix.removesuffix("."), value
-
-
-def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The leaves that are finite numbers."""
-    for name, leaf in _flat(value, prefix):
-        if isinstance(leaf, (int, float)) and not isinstance(leaf, bool) and math.isfinite(leaf):
-            yield name, float(leaf)
+    return [
+        DatasetInput(Dataset(path, md5, source, json.dumps({"uri": path}))) for path, md5 in builds.data(stages).items()
+    ]
 
 
 def _name(name: str) -> str:

@@ -6,7 +6,10 @@ import threading
 
 import pytest
 
+from ragline import io
+from ragline.artifacts import ANSWERING, METRICS, PREDICTIONS
 from ragline.promotion.verdict import Decision
+from tests.fixtures import promotable
 
 pytestmark = [pytest.mark.prefect]
 
@@ -68,6 +71,32 @@ def test_nights_that_end_well(night, heard, shell_project):
     assert "kept: no gain" in heard[-1]["message"] and "reports/index.html" in heard[-1]["message"]
     assert KEPT.table in str(Artifact.get("verdict").data)
     assert "| shout | Completed |" in str(Artifact.get("stages").data)
+
+
+def test_the_night_counts_what_differs_and_what_turned_bad(night, heard, shell_project, monkeypatch):
+    from prefect.artifacts import Artifact
+
+    from flows import nightly
+
+    def evaluated(rank):
+        rows = [promotable.row(number, rank, 0.5) for number in range(4)]
+        io.write_frame({name: [one[name] for one in rows] for name in rows[0]}, PREDICTIONS)
+        io.write_json({"answerer": "extractive"}, ANSWERING)
+        io.write_json({"test": {"mrr@10": 1 / rank}}, METRICS)
+
+    def gate(root):  # the pipeline has run when the gate is asked
+        evaluated(20)
+        return KEPT
+
+    assert night(KEPT).name == "Kept"
+    assert "nothing to compare with" in heard[0]["message"]
+    for path in (PREDICTIONS, ANSWERING, METRICS):
+        path.parent.mkdir(exist_ok=True)
+    evaluated(2)
+    monkeypatch.setattr(nightly, "gate", gate)
+    nightly.nightly(return_state=True)
+    assert "1 metrics differ from the champion's, 4 questions turned bad" in heard[1]["message"]
+    assert "test.mrr@10" in str(Artifact.get("metrics").data) and "question 3" in str(Artifact.get("turned-bad").data)
 
 
 def test_a_failed_stage_never_reaches_the_gate(night, heard, shell_project):

@@ -124,7 +124,7 @@ FILES = [
     ("ragline/retrieval/mine.py", {"train_retriever", "train_generator"}),
     ("ragline/generation/train.py", {"train_generator", "train_retriever"}),
     ("ragline/evaluation/scorecard.py", {"evaluate"}),
-    ("ragline/evaluation/significance.py", {"train_retriever", "evaluate"}),
+    ("ragline/evaluation/significance.py", {"train_retriever", "evaluate", "report"}),
     ("ragline/reporting/templates/style.css", {"report"}),
     ("stages/rebuild_index.py", {"rebuild_index"}),
     ("ragline/types.py", set(STAGES)),

@@ -93,6 +93,7 @@ promotion:
   resamples: 100
   keep: 2
   seed: 13
+qa: {history_tokens: 256, guards: [{kind: grounded, at_least: 0.5, then: note, on_error: open}]}
 """
 
 

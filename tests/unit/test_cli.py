@@ -46,9 +46,11 @@ def test_a_wrong_filter_is_one_line(tmp_path, capsys):
 
 @pytest.mark.parametrize("k", ["0", "51", "many"])
 def test_how_many_passages(capsys, k):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stopped:
         cli.main(["ask", "why?", "-k", k])
-    assert f"expected a number from 1 to 50, got '{k}'" in capsys.readouterr().err
+    assert stopped.value.code == 2
+    wanted = f"ragline: ConfigError: -k: expected a number from 1 to 50, got '{k}'; see `ragline ask --help`\n"
+    assert capsys.readouterr().err == wanted
 
 
 def test_summary_before_any_run(tmp_path, capsys):

@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from ruamel.yaml import YAML
 
-from ragline import tracking
-from ragline.artifacts import GENERATOR, LOCK, RETRIEVER
+from ragline import io, tracking
+from ragline.artifacts import (
+    COMPARISONS,
+    GENERATOR,
+    GENERATOR_CURVE,
+    GENERATOR_SUMMARY,
+    LOCK,
+    METRICS,
+    REPORT,
+    RETRIEVER,
+)
 from ragline.errors import MissingArtifact
 from ragline.promotion import bundles
 from ragline.promotion.gate import gate
@@ -134,7 +144,26 @@ def test_two_at_once_publish_it_once(root):
     assert len(client(root).search_model_versions()) == 2
 
 
-def test_without_a_run_it_is_one_line(root):
-    (root / LOCK).unlink()
-    with pytest.raises(MissingArtifact, match=r"dvc\.lock: not found"):
+def test_a_curve_has_steps_and_the_comparisons_are_a_file(root):
+    content = YAML(typ="safe").load(root / LOCK)
+    made = (GENERATOR_CURVE, GENERATOR_SUMMARY, COMPARISONS)
+    content["stages"]["evaluate"]["outs"] += [{"path": str(path), "md5": "0" * 32} for path in made]
+    YAML(typ="safe").dump(content, root / LOCK)
+    io.write_csv(("step", "loss", "dev_loss"), [(10, 3.5, None), (20, 2.5, 2.0)], root / GENERATOR_CURVE)
+    io.write_json({"steps": 20, "method": "fid"}, root / GENERATOR_SUMMARY)
+    io.write_json({"intervals": {"test": 0.5}}, root / COMPARISONS)
+    done = tracking.publish(root)
+    (child, _) = runs(root)
+    assert child.data.metrics == {"curve.loss": 2.5, "curve.dev_loss": 2.0, "generator.steps": 20}
+    points = client(root).get_metric_history(child.info.run_id, "curve.loss")
+    assert sorted((point.step, point.value) for point in points) == [(10, 3.5), (20, 2.5)]
+    assert "comparisons.json" in {file.path for file in client(root).list_artifacts(done.run_id)}
+
+
+@pytest.mark.parametrize("path", [LOCK, REPORT, METRICS, RETRIEVER], ids=str)
+def test_without_a_whole_run_it_is_one_line_and_nothing_is_made(root, path):
+    (root / tracking.DATABASE).unlink()
+    (root / path).rename(root / "elsewhere")
+    with pytest.raises(MissingArtifact, match=rf"{path}: not found"):
         tracking.publish(root)
+    assert not (root / tracking.DATABASE).exists() and not (root / tracking.FILES).exists()

@@ -1,10 +1,12 @@
 """report: one page that says what the pipeline made and how good it is."""
 
 import platform
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from ragline import io
+from ragline import comparing, io
 from ragline.artifacts import (
     ANSWERING,
     CHUNK_COUNTS,
@@ -25,8 +27,9 @@ from ragline.artifacts import (
     TIMINGS,
 )
 from ragline.errors import DataError
-from ragline.reporting import failures
-from ragline.reporting.page import Inputs, render
+from ragline.reporting import explorer, failures
+from ragline.reporting.inputs import Inputs
+from ragline.reporting.page import render
 from ragline.runtime.params import Section
 from ragline.runtime.stage import run_stage
 from ragline.types import Passage
@@ -55,6 +58,13 @@ PACKAGES = (
 )  # fmt: skip
 
 
+COLUMNS = (
+    "document", "language", "gold_position",
+    *(f"{who}_{name}" for who in failures.ANSWERERS for name in ("failed", "grounded", "outcome")),
+)  # fmt: skip
+"""Of the predictions; older ones lack them."""
+
+
 class ReportParams(Section):
     """Section `report`."""
 
@@ -63,10 +73,20 @@ class ReportParams(Section):
 
 
 def main(params: ReportParams, root: Path = Path()) -> None:
-    """Gather what the stages wrote, choose the failures to show, write the page."""
-    predictions = io.read_frame(root / PREDICTIONS)
-    worst = failures.worst(predictions, WORST)
-    inputs = Inputs(
+    """Gather what the stages wrote, write the page."""
+    with io.whole_file(root / REPORT) as part:
+        part.write_text(render(gather(params, root)), encoding="utf-8")
+
+
+def gather(params: ReportParams, root: Path) -> Inputs:
+    """Read what the stages wrote, compare it with earlier runs, choose the questions to show."""
+    predictions = _predictions(root / PREDICTIONS)
+    answering, metrics = io.read_json(root / ANSWERING), io.read_json(root / METRICS)
+    search = failures.served_search(metrics["test"]["retrieval"])
+    worst = failures.worst(predictions, answering["answerer"], search, WORST)
+    explored = explorer.sample(predictions, answering["answerer"], explorer.MAX_QUESTIONS)
+    shown = [*explored, *(failure.prediction for failure in worst)]
+    return Inputs(
         title=params.title,
         params_text=io.require(PARAMS, root).read_text(encoding="utf-8"),
         ingest=io.read_json(root / INGEST_COUNTS),
@@ -76,18 +96,25 @@ def main(params: ReportParams, root: Path = Path()) -> None:
         retriever_curve=io.read_csv(root / RETRIEVER_CURVE),
         generator=io.read_json(root / GENERATOR_SUMMARY),
         generator_curve=io.read_csv(root / GENERATOR_CURVE),
-        answering=io.read_json(root / ANSWERING),
-        metrics=io.read_json(root / METRICS),
+        answering=answering,
+        metrics=metrics,
         comparisons=io.read_json(root / COMPARISONS),
         predictions=predictions,
         failures=worst,
-        passages=_passages(failures.passage_ids(worst), root / PASSAGES),
+        explored=explored,
+        passages=_passages(failures.passage_ids(shown), root / PASSAGES),
+        runs=[asdict(comparison) for comparison in comparing.for_report(root)],
         timings={stage: _timing(root / TIMINGS / f"{stage}.json") for stage in STAGES if stage != "report"},
         python=platform.python_version(),
         versions={name: metadata.version(name) for name in PACKAGES if _installed(name)},
     )
-    with io.whole_file(root / REPORT) as part:
-        part.write_text(render(inputs), encoding="utf-8")
+
+
+def _predictions(path: Path) -> list[dict[str, Any]]:
+    rows = io.read_frame(path)
+    if missing := [name for name in COLUMNS if rows and name not in rows[0]]:
+        raise DataError(f"{path}: expected a column {missing[0]!r}, got none; run `dvc repro evaluate`")
+    return rows
 
 
 def _passages(wanted: set[str], path: Path) -> dict[str, Passage]:

@@ -1,6 +1,6 @@
-"""Paired comparisons, and when one of them decides anything."""
+"""Paired comparisons, within this run and with earlier ones, and when one of them decides anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -88,3 +88,77 @@ def find(pairs: Sequence[Pair], set_name: str, metric: str, a: str, b: str) -> P
         if (pair.set, pair.metric) == (set_name, metric) and {pair.a, pair.b} == {a, b}:
             return pair if pair.a == a else pair.turned()
     return None
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """One metric of the served system, of two runs on the same questions."""
+
+    set: str
+    metric: str
+    n: int
+    n_clusters: int
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p_holm: float | None
+    wins: int
+    losses: int
+    ties: int
+    verdict: str
+    """`better`, `worse`, or that it is not decisive."""
+
+    @property
+    def decisive(self) -> bool:
+        """Whether it says anything once all comparisons of the two runs are counted."""
+        return self.verdict in ("better", "worse")
+
+    @property
+    def look(self) -> str:
+        """Style class: better, worse or open."""
+        return self.verdict if self.decisive else "open"
+
+    @property
+    def words(self) -> str:
+        """`better with n = 400`, or `not decisive with n = 75`."""
+        return f"{self.verdict if self.decisive else 'not decisive'} with n{NO_BREAK}={NO_BREAK}{self.n:,}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An earlier run, and what is different now."""
+
+    name: str
+    """`previous commit`, `champion`, or what else it was asked for as."""
+    a: str
+    """The earlier run: `5b8bdfe`."""
+    anchor: str
+    metrics: Sequence[Mapping[str, Any]]
+    paired: tuple[RunPair, ...]
+    won: Sequence[Mapping[str, Any]]
+    lost: Sequence[Mapping[str, Any]]
+    only_a: int
+    only_b: int
+    params: Sequence[Mapping[str, Any]]
+    data: Sequence[Mapping[str, Any]]
+    code: Sequence[str]
+
+    @property
+    def other(self) -> str:
+        """The earlier run in a sentence: `the previous commit, 5b8bdfe`, `champion 3`."""
+        return self.a if self.a.startswith(self.name) else f"the {self.name}, {self.a}"
+
+
+def read_runs(rows: Iterable[Mapping[str, Any]]) -> list[Run]:
+    """The comparisons with earlier runs, as `ragline compare` gives them."""
+    names = [field.name for field in fields(RunPair)]
+    return [
+        Run(
+            anchor=f"run-{number}",
+            paired=tuple(RunPair(**{name: pair[name] for name in names}) for pair in row["paired"]),
+            **{field.name: row[field.name] for field in fields(Run) if field.name not in ("anchor", "paired")},
+        )
+        for number, row in enumerate(rows, start=1)
+    ]

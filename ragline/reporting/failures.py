@@ -1,5 +1,6 @@
-"""The questions worth reading: where the system fails, and what it saw."""
+"""What became of each question, and the failures worth reading."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -8,13 +9,24 @@ from typing import Any
 from ragline.reporting.formats import NONE, clip, fixed
 from ragline.types import Passage
 
-MISSED = "The passage was not retrieved"
-UNDUE = "Answered, though the corpus has no answer"
-POOR = "The passage was there, the answers are poor"
-WHYS = (MISSED, POOR, UNDUE)
-
-POOR_BELOW = 0.5
+OUTCOMES = {
+    "retrieval_miss": "passage not found",
+    "ranked_low": "passage ranked too low",
+    "ignored": "passage shown, but ignored",
+    "unsupported": "not in the cited passages",
+    "wrong_abstention": "declined for no reason",
+    "wrong_answer": "wrong answer",
+    "undue_answer": "answered what the documents do not",
+    "failed": "no reply",
+    "rightly_declined": "rightly declined",
+    "correct": "correct",
+}
+"""Every outcome as the page names it, failures first."""
+FINE = ("rightly_declined", "correct")
+ANSWERERS = ("extractive", "generator")
 PASSAGE_CHARACTERS = 600
+ANSWER_CHARACTERS = 1200
+QUESTION_CHARACTERS = 400
 
 Prediction = Mapping[str, Any]
 
@@ -24,7 +36,7 @@ class Failure:
     """One question that went wrong, and how."""
 
     prediction: Prediction
-    why: str
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -45,18 +57,35 @@ class ShownFailure:
     """Everything the page shows of one failure."""
 
     prediction: Prediction
+    question: str
+    references: tuple[str, ...]
     ranks: tuple[tuple[str, str], ...]
     """System and rank of its first gold passage."""
     answers: tuple[tuple[str, str, str], ...]
     """Answerer, answer, F1."""
     passages: tuple[ShownPassage, ...]
     unseen: ShownPassage | None
-    """The first gold passage, where none was retrieved."""
+    """The first gold passage, where none was shown to the answerers."""
 
 
-def best_f1(row: Prediction) -> float:
-    """The F1 of the better answer."""
-    return float(max(row["extractive_f1"], row["generator_f1"]))
+@dataclass(frozen=True)
+class Group:
+    """Some failures of one set and outcome, and how many there are in all."""
+
+    set: str
+    outcome: str
+    total: int
+    shown: tuple[ShownFailure, ...]
+
+
+def outcome_label(outcome: str) -> str:
+    """An outcome as the page names it."""
+    return OUTCOMES[outcome]
+
+
+def severity(outcome: str) -> int:
+    """Place of an outcome among all, failures first."""
+    return list(OUTCOMES).index(outcome)
 
 
 def found(row: Prediction) -> bool:
@@ -64,40 +93,76 @@ def found(row: Prediction) -> bool:
     return any(row["retrieved_gold"])
 
 
-def sort_out(predictions: Iterable[Prediction]) -> dict[str, list[Failure]]:
-    """Failures by reason, the worst of each first.
+def served_search(systems: Iterable[str]) -> str:
+    """The search whose passages people and answerers get: the last one of the chain."""
+    return "reranked" if "reranked" in systems else "hybrid"
 
-    Missed: deepest rank of the hybrid first, those beyond the depth before all. Poor: lowest F1 of the better
-    answer first, while it is below 0.5. Undue: most confident first.
+
+def tally(predictions: Iterable[Prediction], answerer: str) -> dict[str, int]:
+    """How many questions ended in each outcome, commonest failure first, what went well behind."""
+    counts = Counter(row[f"{answerer}_outcome"] for row in predictions)
+    return dict(sorted(counts.items(), key=lambda item: (item[0] in FINE, -item[1], severity(item[0]))))
+
+
+def sort_out(predictions: Iterable[Prediction], answerer: str, search: str) -> dict[str, list[Failure]]:
+    """Failures by outcome, in the order of `OUTCOMES`, the worst of each first.
+
+    Not found or ranked low: deepest rank first, those beyond the depth before all. Declined or undue: most confident
+    first. The others: lowest F1 first. Ties go by id.
     """
     rows = sorted(predictions, key=lambda row: str(row["question_id"]))
-    missed = [row for row in rows if row["answerable"] and not found(row)]
-    poor = [row for row in rows if row["answerable"] and found(row) and best_f1(row) < POOR_BELOW]
-    undue = [row for row in rows if not row["answerable"] and not row["abstained"]]
-    missed.sort(key=lambda row: (row["rank_hybrid"] != 0, -row["rank_hybrid"]))
-    poor.sort(key=best_f1)
-    undue.sort(key=lambda row: -row["confidence"])
-    return {why: [Failure(row, why) for row in some] for why, some in zip(WHYS, (missed, poor, undue), strict=True)}
+    by_outcome: dict[str, list[Prediction]] = {outcome: [] for outcome in OUTCOMES if outcome not in FINE}
+    for row in rows:
+        if (outcome := row[f"{answerer}_outcome"]) not in FINE:
+            by_outcome[outcome].append(row)
+
+    def worst_first(outcome: str, row: Prediction) -> tuple[float, float]:
+        if outcome in ("retrieval_miss", "ranked_low"):
+            rank = row[f"rank_{search}"]
+            return (rank != 0, -rank)
+        if outcome in ("wrong_abstention", "undue_answer"):
+            return (-row["confidence"], 0)
+        return (row[f"{answerer}_f1"], 0)
+
+    return {
+        outcome: [Failure(row, outcome) for row in sorted(some, key=lambda row: worst_first(outcome, row))]
+        for outcome, some in by_outcome.items()
+    }
 
 
-def worst(predictions: Sequence[Prediction], limit: int) -> list[Failure]:
-    """At most `limit` failures in even shares of sets and reasons, gold sets before the test questions.
+def worst(predictions: Sequence[Prediction], answerer: str, search: str, limit: int) -> list[Failure]:
+    """At most `limit` failures in even shares of sets and outcomes, gold sets before the test questions.
 
     A share that is not used up goes to the others.
     """
     names = sorted({row["set"] for row in predictions}, key=lambda name: (name == "test", name))
-    queues = [some for name in names for some in sort_out(r for r in predictions if r["set"] == name).values()]
+    queues = [
+        some
+        for name in names
+        for some in sort_out((row for row in predictions if row["set"] == name), answerer, search).values()
+    ]
     dealt = [failure for hand in zip_longest(*queues) for failure in hand if failure is not None][:limit]
     return [failure for queue in queues for failure in queue if failure in dealt]
 
 
-def passage_ids(failures: Iterable[Failure]) -> set[str]:
-    """The passages that `show` needs."""
-    return {
-        passage_id
-        for failure in failures
-        for passage_id in [*failure.prediction["retrieved_ids"], *failure.prediction["gold_passage_ids"][:1]]
-    }
+def passage_ids(predictions: Iterable[Prediction]) -> set[str]:
+    """The passages that the page names under these questions."""
+    return {passage_id for row in predictions for passage_id in [*row["retrieved_ids"], *row["gold_passage_ids"][:1]]}
+
+
+def groups(
+    chosen: Sequence[Failure],
+    predictions: Sequence[Prediction],
+    passages: Mapping[str, Passage],
+    answerer: str,
+    systems: Sequence[str],
+) -> list[Group]:
+    """The chosen failures by set and outcome, joined with the passages they name."""
+    shown: dict[tuple[str, str], list[ShownFailure]] = {}
+    for failure in chosen:
+        shown.setdefault((failure.prediction["set"], failure.outcome), []).append(show(failure, passages, systems))
+    totals = Counter((row["set"], row[f"{answerer}_outcome"]) for row in predictions)
+    return [Group(*key, totals[key], tuple(some)) for key, some in shown.items()]
 
 
 def show(failure: Failure, passages: Mapping[str, Passage], systems: Sequence[str]) -> ShownFailure:
@@ -106,18 +171,32 @@ def show(failure: Failure, passages: Mapping[str, Passage], systems: Sequence[st
 
     def shown(passage_id: str, score: str, gold: bool) -> ShownPassage:
         passage = passages[passage_id]
-        cited = [who for who in ("extractive", "generator") if passage_id in row[f"{who}_cited"]]
-        text = clip(passage.text, PASSAGE_CHARACTERS)
-        return ShownPassage(passage_id, passage.title, passage.heading, text, score, gold, " and ".join(cited))
+        cited = [who for who in ANSWERERS if passage_id in row[f"{who}_cited"]]
+        return ShownPassage(
+            passage_id,
+            clip(passage.title, QUESTION_CHARACTERS),
+            clip(passage.heading, QUESTION_CHARACTERS),
+            clip(passage.text, PASSAGE_CHARACTERS),
+            score,
+            gold,
+            " and ".join(cited),
+        )
 
     retrieved = zip(row["retrieved_ids"], row["retrieved_scores"], row["retrieved_gold"], strict=True)
+    missing = row["answerable"] and not found(row) and row["gold_passage_ids"]
     return ShownFailure(
         prediction=row,
+        question=clip(row["question"], QUESTION_CHARACTERS),
+        references=tuple(clip(answer, ANSWER_CHARACTERS) for answer in row["answers"]),
         ranks=tuple((system, str(row[f"rank_{system}"] or "not found")) for system in systems),
         answers=tuple(
-            (who, row[f"{who}_answer"], fixed(row[f"{who}_f1"]) if row["answerable"] else NONE)
-            for who in ("extractive", "generator")
+            (
+                who,
+                clip(row[f"{who}_answer"], ANSWER_CHARACTERS),
+                fixed(row[f"{who}_f1"]) if row["answerable"] else NONE,
+            )
+            for who in ANSWERERS
         ),
         passages=tuple(shown(passage_id, fixed(score), bool(gold)) for passage_id, score, gold in retrieved),
-        unseen=shown(row["gold_passage_ids"][0], "", gold=True) if row["answerable"] and not found(row) else None,
+        unseen=shown(row["gold_passage_ids"][0], "", gold=True) if missing else None,
     )

@@ -1,6 +1,7 @@
 """Numbers and untrusted text as the page shows them."""
 
-import unicodedata
+import re
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -10,8 +11,9 @@ THIN = "\u202f"
 NO_BREAK = "\u00a0"
 REPLACEMENT = "\ufffd"
 
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They can make text read in another order than it has; the page's own <bdi> isolates every text anyway."""
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for line ends and tabs, lone surrogates, and what makes text read in another order than it
+has; the page's own <bdi> isolates every text anyway."""
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
@@ -43,13 +45,10 @@ def count(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """`78.4 %` of a share in [0, 1]."""
-    return NONE if share is None else f"{100 * share:.1f}{THIN}%"
-
-
-def points(difference: float) -> str:
-    """`+6.8 points`: a difference of shares, in percentage points."""
-    return f"{signed(100 * difference, 1)} points"
+    """`78.4 %` of a share in [0, 1]; `< 0.1 %` of one that rounds to zero and is none."""
+    if share is None:
+        return NONE
+    return f"<{THIN}0.1{THIN}%" if 0 < share < 0.0005 else f"{100 * share:.1f}{THIN}%"
 
 
 def p_value(p: float | None) -> str:
@@ -81,6 +80,12 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
 
 
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = parts or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def sentence(text: str) -> str:
     """A capital in front, a full stop behind."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
@@ -90,13 +95,7 @@ def clean(value: object) -> object:
     """What the template prints: control characters of a text become visible; markup of our own stays as it is."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    return "".join(REPLACEMENT if _unseen(char) else char for char in value)
-
-
-def _unseen(char: str) -> bool:
-    if char in "\n\t":
-        return False
-    return char in BIDI_CONTROLS or unicodedata.category(char) in ("Cc", "Cs")
+    return _UNSEEN.sub(REPLACEMENT, value)
 
 
 def clip(text: str, limit: int) -> str:

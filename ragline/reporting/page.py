@@ -1,46 +1,17 @@
 """Puts the page together."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import base64
+import hashlib
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from ragline.reporting import charts, failures, formats, summary, tables
-from ragline.reporting.comparisons import Pair, colour, label, read_pairs, set_label
-from ragline.types import Passage
+from ragline.reporting import evidence, explorer, failures, formats, summary
+from ragline.reporting.comparisons import label, read_pairs, read_runs, set_label
+from ragline.reporting.inputs import Inputs
 
-Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything the page is a function of: plain data, as the stages wrote it."""
-
-    title: str
-    params_text: str
-    """params.yaml as it stands."""
-    ingest: Json
-    chunk: Json
-    questions: Json
-    """The counts of these three stages."""
-    retriever: Json
-    retriever_curve: Sequence[Mapping[str, str]]
-    """Rows of step, loss, dev_mrr@10; cells may be empty."""
-    generator: Json
-    generator_curve: Sequence[Mapping[str, str]]
-    """Rows of step, loss, dev_loss; cells may be empty."""
-    answering: Json
-    metrics: Json
-    comparisons: Json
-    predictions: Sequence[failures.Prediction]
-    failures: Sequence[failures.Failure]
-    passages: Mapping[str, Passage]
-    """The passages that the failures name."""
-    timings: Mapping[str, Json | None]
-    """Stage → seconds and peak_mb, None where it was not measured."""
-    python: str
-    versions: Mapping[str, str]
+Facts = dict[str, str]
+"""Rows of a card: what, and its value."""
 
 
 def render(inputs: Inputs) -> str:
@@ -59,84 +30,84 @@ def render(inputs: Inputs) -> str:
         signed=formats.signed,
         signed_span=formats.signed_span,
         count=formats.count,
-        seconds=formats.seconds,
-        sentence=formats.sentence,
-        memory=formats.memory,
+        p_value=formats.p_value,
+        plural=formats.plural,
+        clip=formats.clip,
         label=label,
         set_label=set_label,
+        outcome_label=failures.outcome_label,
     )
+    # As it is, without the template engine: the policy names its digest, so not a byte may differ.
+    script = PackageLoader("ragline.reporting").get_source(environment, "explorer.js")[0]
     pairs = read_pairs(inputs.comparisons["paired"])
+    served = inputs.answering["answerer"]
+    search = failures.served_search(inputs.systems)
+    runs = read_runs(inputs.runs)
     view = {
+        "script": Markup(script),
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "verdict": summary.verdict(runs),
+        "runs": runs,
+        "since": summary.since(runs[0]) if runs else None,
+        "others": [summary.Finding(f"Against {run.other}", (summary.standing(run),)) for run in runs[1:]],
+        "figures": summary.figures(inputs.metrics, inputs.comparisons["intervals"], search, served),
+        "failing": summary.failing(inputs.predictions, inputs.comparisons, served),
+        "warnings": summary.warnings(inputs.ingest, inputs.questions, inputs.metrics, inputs.comparisons, pairs),
         "findings": summary.findings(
             inputs.ingest, inputs.chunk, inputs.questions, inputs.retriever, inputs.metrics, pairs
         ),
-        "figures": summary.figures(inputs.metrics, inputs.comparisons["intervals"]),
-        "sets": [_set_view(inputs, name, pairs) for name in inputs.metrics],
-        "n_pairs": len(pairs),
-        "n_decisive": sum(pair.decisive for pair in pairs),
-        "training": _training(inputs),
-        "failures": _failures(inputs),
-        "seconds_total": sum(t["seconds"] for t in inputs.timings.values() if t),
-        "peak_mb": max((t["peak_mb"] for t in inputs.timings.values() if t), default=None),
-        "n_timed": sum(t is not None for t in inputs.timings.values()),
+        "evidence": evidence.view(inputs),
+        "explorer": explorer.view(inputs.explored, inputs.passages, inputs.systems, served),
+        "failures": failures.groups(inputs.failures, inputs.predictions, inputs.passages, served, inputs.systems),
+        "cards": {
+            "Retriever": retriever_card(inputs),
+            "Generator": generator_card(inputs),
+            "Search and answers": answering_card(inputs),
+        },
     }
-    return environment.get_template("page.html.j2").render(inputs=inputs, **view)
+    return environment.get_template("page.html.j2").render(inputs=inputs, view=view)
 
 
-def _set_view(inputs: Inputs, name: str, pairs: Sequence[Pair]) -> dict[str, Any]:
-    metrics, intervals = inputs.metrics[name], inputs.comparisons["intervals"][name]
-    rows = [row for row in inputs.predictions if row["set"] == name]
-    systems = list(metrics["retrieval"])
-    depth = max(int(metric.split("@")[1]) for metric in metrics["retrieval"][systems[0]] if "recall@" in metric)
-    title = f"Recall by number of passages, {set_label(name)}"
+def retriever_card(inputs: Inputs) -> Facts:
+    """What the encoder is, what it learnt from, and what dev said of it."""
+    facts = inputs.retriever
+    towers = "questions alone" if facts["towers"] == "question" else "questions and passages"
     return {
-        "name": name,
-        "n": metrics["n"],
-        "n_answerable": sum(row["answerable"] for row in rows),
-        "retrieval": tables.levels(metrics["retrieval"], intervals["retrieval"]),
-        "document": tables.levels(metrics["retrieval_document"], intervals.get("retrieval_document", {}))
-        if "retrieval_document" in metrics
-        else None,
-        "retrieval_forests": tables.forests(pairs, name, "retrieval"),
-        "recall_chart": charts.line_chart(tables.recall_lines(rows, systems, depth), title, "passages (k)", "recall@k"),
-        "answers": tables.levels(metrics["answers"], intervals["answers"]),
-        "answer_forests": tables.forests(pairs, name, "answers"),
-        "abstention": metrics.get("abstention"),
-        "kinds": tables.by_kind(rows),
-        "distributions": tables.distributions(rows, inputs.answering["abstain_below"]),
+        "Base": facts["base_model"],
+        "Method": f"{facts['method']}, tuned for {towers}",
+        "Trained on": f"{formats.plural(facts['pairs'], 'pair')} of question and passage, "
+        f"{formats.plural(facts['steps'], 'step')}, {formats.plural(facts['negatives']['mined'], 'hard negative')}",
+        "Kept": facts["kept"],
+        "Verdict of dev": formats.sentence(facts["reason"]),
     }
 
 
-def _training(inputs: Inputs) -> dict[str, Any]:
-    retriever, generator = inputs.retriever_curve, inputs.generator_curve
-    dev = tables.curve(retriever, "dev_mrr@10")
-    dev_loss = charts.Series("dev", tables.curve(generator, "dev_loss"), 0)
-    return {
-        "retriever_loss": tables.training_chart(
-            tables.curve(retriever, "loss"), "tuned", [], "Retriever: loss by step"
-        ),
-        "retriever_dev": charts.line_chart(
-            [charts.Series("tuned", dev, colour("tuned"))], "Retriever: dev mrr@10 by step", "step", "mrr@10"
-        )
-        if dev
-        else formats.NONE,
-        "generator_loss": tables.training_chart(
-            tables.curve(generator, "loss"), "generator", [dev_loss], "Generator: loss by step, training and dev"
-        ),
+def generator_card(inputs: Inputs) -> Facts:
+    """What the generator is and what it learnt from; one behind an endpoint learns nothing."""
+    facts = inputs.generator
+    card = {
+        "Base": facts["base_model"],
+        "Method": facts["method"],
+        "Reads": formats.plural(facts["passages"], "passage"),
+    }
+    if not facts["steps"]:
+        return card
+    return card | {
+        "Trained on": f"{formats.plural(facts['examples'], 'example')}, {formats.plural(facts['steps'], 'step')}",
+        "Parameters": f"{formats.count(facts['parameters'])}, {formats.count(facts['trained_parameters'])} tuned",
+        "Best dev loss": formats.fixed(facts["dev_loss"]),
     }
 
 
-def _failures(inputs: Inputs) -> list[dict[str, Any]]:
-    """Groups of the chosen failures by set and reason, with how many there are in all."""
-    groups: dict[tuple[str, str], list[failures.ShownFailure]] = {}
-    for failure in inputs.failures:
-        key = failure.prediction["set"], failure.why
-        systems = list(inputs.metrics[key[0]]["retrieval"])
-        groups.setdefault(key, []).append(failures.show(failure, inputs.passages, systems))
-    totals = {
-        name: failures.sort_out(row for row in inputs.predictions if row["set"] == name) for name in inputs.metrics
+def answering_card(inputs: Inputs) -> Facts:
+    """How a question is answered by default; all of it chosen on dev."""
+    facts = inputs.answering
+    weight = facts["hybrid_weight"]
+    mixed = "by rank" if weight is None else f"{formats.fixed(weight, 2)} and {formats.fixed(1 - weight, 2)}"
+    card = {"Hybrid search": f"vectors and BM25, {mixed}"}
+    if facts.get("reranker"):
+        card["Reranker"] = f"{facts['reranker']}, reads the first {formats.count(facts['rerank_depth'])}"
+    return card | {
+        "Answers": facts["answerer"],
+        "Declines": f"where confidence is below {formats.fixed(facts['abstain_below'])}",
     }
-    return [
-        {"set": name, "why": why, "total": len(totals[name][why]), "shown": shown}
-        for (name, why), shown in groups.items()
-    ]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ragline.io import Vectors
 from ragline.text import sentences, word_tokens
-from ragline.types import Hit
+from ragline.types import Hit, Passage
 
 MIN_WORDS, MAX_WORDS = 3, 60
 PASSAGES = 3
@@ -17,14 +17,23 @@ Encode = Callable[[Sequence[str]], Vectors]
 
 
 def candidates(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
-    """Sentences of the passages, best passage first, that could be an answer: 3 to 60 words, each once."""
+    """Sentences of the passages, best passage first, that could be an answer: 3 to 60 words, each once, no heading."""
     found: dict[str, Hit] = {}
     for hit in hits:
         for span in sentences(hit.passage.text):
             sentence = hit.passage.text[span.start : span.end]
-            if MIN_WORDS <= len(sentence.split()) <= MAX_WORDS:
+            if MIN_WORDS <= len(sentence.split()) <= MAX_WORDS and not _is_heading(sentence, hit.passage):
                 found.setdefault(sentence, hit)
     return [(hit, sentence) for sentence, hit in found.items()]
+
+
+def _is_heading(sentence: str, passage: Passage) -> bool:
+    """Markdown's `##`, or the words of the title or of the headings that the passage stands under.
+
+    A single `#` alone may be a comment in code.
+    """
+    above = {passage.title, *passage.heading.split(" > ")}
+    return "\n" not in sentence and (sentence.startswith("##") or sentence.strip("# ") in above)
 
 
 def sharing_most(question: str, choice: Sequence[tuple[Hit, str]], most: int) -> list[tuple[Hit, str]]:

@@ -1,5 +1,7 @@
 """The extractive answerer and citations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,13 @@ def test_candidates_are_sentences_of_fit_length():
         "It returns a new frame with all keys.",
         "Concat puts frames below each other.",
     ]
+
+
+def test_a_heading_is_no_answer_and_a_comment_in_code_may_be():
+    text = "## How to open a gate\n\n# The Gate Manual\n\nTurn the key twice.\n\n# open the west gate\n\nGates > Keys"
+    under = replace(passage("m#0000", text), title="The Gate Manual", heading="Gates > How to open a gate")
+    found = [sentence for _, sentence in extractive.candidates([Hit(under, 0.9)])]
+    assert found == ["Turn the key twice.", "# open the west gate", "Gates > Keys"]
 
 
 def test_the_closest_sentence_and_its_passage():

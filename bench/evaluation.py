@@ -53,7 +53,9 @@ def make(n_questions: int, seed: int = 0) -> Made:
         str(who): {q.question_id: _said(rng, q, shown) for q, shown in zip(questions, hits, strict=True)}
         for who in assessment.ANSWERERS
     }
-    return Made(reading, assessment.Answered("test", questions, runs, hits, said))
+    return Made(
+        reading, assessment.Answered("test", questions, runs, hits, said, dict.fromkeys(said, assessment.SHOWN))
+    )
 
 
 def _passage(rng: random.Random, words: list[str], document: int, number: int) -> Passage:

@@ -197,6 +197,8 @@ class Answered:
     """What the answerers saw of the served search, a list for each question."""
     said: dict[str, dict[str, Written]]
     """answerer → question_id → answer, whether or not the system keeps quiet."""
+    reads: dict[str, int]
+    """answerer → how many of the hits it reads, the first ones."""
 
     @property
     def served(self) -> str:
@@ -257,7 +259,7 @@ def answer(
         str(a): dict(zip(_ids(questions), _answers(a, questions, hits, generator, engines), strict=True))
         for a in ANSWERERS
     }
-    return Answered(name, questions, runs, hits, said)
+    return Answered(name, questions, runs, hits, said, {str(a): qa.reads(a, generator) for a in ANSWERERS})
 
 
 def score(answered: Answered, reading: Reading, settings: qa.Settings) -> Assessed:
@@ -350,6 +352,11 @@ def _judged(run: Run, gold: Qrels) -> Run:
     return {question: run[question] for question in gold}
 
 
+def _first(marks: Sequence[bool]) -> int:
+    """Place from 1 of the first True; 0 where there is none."""
+    return [*marks].index(True) + 1 if any(marks) else 0
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Puts the rows of the table of predictions together."""
@@ -374,7 +381,6 @@ class _Rows:
     def _row(self, q: QAExample, hits: Sequence[Hit]) -> dict[str, Any]:
         question = q.question_id
         shown = [self._is_gold(question, hit) for hit in hits]
-        position = shown.index(True) + 1 if any(shown) else 0
         return {
             "set": self.answered.name,
             "question_id": question,
@@ -390,24 +396,26 @@ class _Rows:
             "retrieved_ids": [hit.passage.passage_id for hit in hits],
             "retrieved_scores": [round(hit.score, 6) for hit in hits],
             "retrieved_gold": shown,
-            "gold_position": position,
+            "gold_position": _first(shown),
             **{
                 f"{answerer}_{field}": value
                 for answerer in self.answered.said
-                for field, value in self._said(q, answerer, position).items()
+                for field, value in self._said(q, answerer, shown).items()
             },
             "confidence": round(self.asked.confidence[question], 6),
             "abstained": self.asked.abstained[self.settings.answerer][question],
         }
 
-    def _said(self, q: QAExample, answerer: str, position: int) -> dict[str, Any]:
+    def _said(self, q: QAExample, answerer: str, shown: Sequence[bool]) -> dict[str, Any]:
+        position = _first(shown[: self.answered.reads[answerer]])
         written = self.answered.said[answerer][q.question_id]
         em, f1 = (self.scored[answerer][metric].get(q.question_id, 0.0) for metric in ("answer_em", "answer_f1"))
         grounded = self.grounded[answerer].get(q.question_id, 0.0)
         course = outcomes.Course(
             q.answerable,
-            found=position > 0 or self.ranks[self.answered.served].get(q.question_id, 0) > 0,
+            found=any(shown) or self.ranks[self.answered.served].get(q.question_id, 0) > 0,
             gold_position=position,
+            cites=bool(written.cited),
             cites_gold=any(self._is_gold(q.question_id, hit) for hit in written.cited),
             grounded=grounded,
             f1=f1,
@@ -418,6 +426,8 @@ class _Rows:
             "answer": written.text,
             "cited": [hit.passage.passage_id for hit in written.cited],
             "failed": written.failed,
+            "gold_position": position,
+            "reads": self.answered.reads[answerer],
             "em": round(em, 6),
             "f1": round(f1, 6),
             "grounded": round(grounded, 6),

@@ -15,7 +15,7 @@ from ragline import io, vetting
 from ragline.artifacts import LEDGER
 from ragline.builtin import tokenizer_file
 from ragline.errors import ConfigError, DataError
-from ragline.llm.calls import Caller, Decoding, Prices, Purse, machine
+from ragline.llm.calls import FILTER, Caller, Decoding, Prices, Purse, machine
 from ragline.llm.ledger import Ledger
 from ragline.question_params import ImportFiles, LlmParams, ModelParams, QuestionParams
 from ragline.questions import llm, llm_filters, localrqa
@@ -58,7 +58,7 @@ def models(params: QuestionParams, root: Path) -> Iterator[Models]:
         reader = None
         if paid and params.filter_model is not None:
             asked = params.filter_model
-            caller = replace(_caller(asked, params.seed, ledger, count), environment=("RAGLINE_FILTER", "OPENAI"))
+            caller = replace(_caller(asked, params.seed, ledger, count), environment=FILTER)
             reader = llm_filters.Model(caller, asked.attempts, asked.max_failed, "generate_qa.filter_model")
         elif paid and params.llm is not None and author is not None:
             caller = replace(_caller(params.llm, params.seed, ledger, count), purse=author.purse)

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RaglineError as error:
         sys.stderr.write(f"ragline: {type(error).__name__}: {error}\n")
         sys.exit(error.exit_code)
-    sys.stdout.write("\n".join(lines) + "\n")
+    _say("\n".join(lines) + "\n")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -178,7 +179,8 @@ def _typed(prompt: str) -> Iterator[str]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text)
+    """Print text of documents, models and people without what would steer the terminal."""
+    sys.stdout.write("".join(char for char in text if char in "\n\t" or unicodedata.category(char)[0] != "C"))
     sys.stdout.flush()
 
 
@@ -274,7 +276,7 @@ def _audit(options: Any) -> list[str]:
     if options.json:
         io.write_json(report.as_dict(), options.json)
     if not report.clean:
-        sys.stdout.write("\n".join(report.lines()) + "\n")
+        _say("\n".join(report.lines()) + "\n")
         sys.exit(1)
     return report.lines()
 
@@ -321,7 +323,7 @@ def _compare(options: Any) -> list[str]:
         names = ", ".join(f"{metric} on {name}" for name, metric in unknown)
         sys.stderr.write(f"ragline: guarded, and not compared, as no question is in common: {names}\n")
     if fallen := comparing.worse(found, guarded):
-        sys.stdout.write("\n".join(lines) + "\n")
+        _say("\n".join(lines) + "\n")
         names = ", ".join(f"{row.metric} on {row.set}" for row in fallen)
         sys.stderr.write(f"ragline: guarded, and worse: {names}\n")
         sys.exit(1)
@@ -368,7 +370,7 @@ def _doctor(options: Any) -> list[str]:
 
     findings = doctor.examine(options.root)
     if any(finding.mark == "bad" for finding in findings):
-        sys.stdout.write("\n".join(finding.line for finding in findings) + "\n")
+        _say("\n".join(finding.line for finding in findings) + "\n")
         sys.exit(1)
     return [finding.line for finding in findings]
 

@@ -1,18 +1,16 @@
 """Two builds on the same questions: what differs, how surely, for whom, and what was changed between them."""
 
-import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ragline import builds
+from ragline import builds, revisions
+from ragline.artifacts import PREDICTIONS
 from ragline.builds import Build
-from ragline.errors import RaglineError
+from ragline.errors import MissingArtifact, RaglineError
 from ragline.evaluation import significance
-
-log = logging.getLogger(__name__)
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -22,6 +20,8 @@ TOLD = ("recall@5", "answer_f1", "declined")
 GOOD = 0.5
 """From here up an answer counts as good; a passage is found or not, a refusal made or not."""
 DIGITS = 6
+PREVIOUS, CHAMPION = "previous commit", "champion"
+"""What the report compares with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ class Comparison:
     """Of the metrics file, those that differ."""
     paired: Sequence[Paired]
     won: Sequence[Question]
-    """The greatest gains first."""
+    """Each once, by its greatest gain, the greatest first."""
     lost: Sequence[Question]
-    """The deepest falls first."""
+    """Each once, by its deepest fall, the deepest first. One that is found now but answered worse is in both."""
     only_a: int
     """Questions that `b` was not asked: another text or other references make another question."""
     only_b: int
@@ -107,6 +107,15 @@ class Comparison:
     data: Sequence[ChangedData]
     code: Sequence[str]
     """Modules that the stages ran and that differ, by dvc.lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """This run against runs before it, and what it could not be held against."""
+
+    comparisons: Sequence[Comparison]
+    reasons: Mapping[str, str]
+    """Name of a run that cannot be read → why; nothing of one that never was."""
 
 
 def compare(name: str, a: Build, b: Build) -> Comparison:
@@ -122,8 +131,8 @@ def compare(name: str, a: Build, b: Build) -> Comparison:
         b=b.label,
         metrics=[Changed(*one) for one in _differences(a.metrics, b.metrics)],
         paired=_corrected([row for place in sorted(b.values, key=_place) if (row := _paired(place, a, b))]),
-        won=sorted((q for q in moved if q.after > q.before), key=_depth),
-        lost=sorted((q for q in moved if q.after < q.before), key=_depth),
+        won=_once(q for q in moved if q.after > q.before),
+        lost=_once(q for q in moved if q.after < q.before),
         only_a=len(a.asked.keys() - b.asked.keys()),
         only_b=len(b.asked.keys() - a.asked.keys()),
         params=[Changed(*one) for one in _differences(builds.params(a.stages), builds.params(b.stages))],
@@ -132,30 +141,39 @@ def compare(name: str, a: Build, b: Build) -> Comparison:
     )
 
 
-def for_report(root: Path = Path()) -> list[Comparison]:
+def for_report(root: Path = Path()) -> Earlier:
     """This run against the previous commit with other predictions, and against the champion.
 
-    What cannot be compared with, as without git, without the files in DVC's cache or without a champion, is left out,
-    and so is a champion with the same predictions. No network: DVC's remote is not asked.
+    A champion with the same predictions is left out. No network: DVC's remote is not asked.
     """
+    others: dict[str, Callable[[Build], Build]] = {
+        PREVIOUS: lambda now: builds.previous(root, now, remote=False),
+        CHAMPION: lambda now: builds.champion(root),
+    }
+    found, failed = [], {}
     try:
         now = builds.whole(root, builds.THIS_RUN)
     except RaglineError as error:
-        log.debug("no comparison: %s", error)
-        return []
-    others: dict[str, Callable[[], Build]] = {
-        "previous commit": lambda: builds.previous(root, now, remote=False),
-        "champion": lambda: builds.champion(root),
-    }
-    found = []
+        return Earlier([], _reasons(root, {PREVIOUS: error}))
     for name, read in others.items():
         try:
-            other = read()
+            other = read(now)
             if other.predictions != now.predictions:
                 found.append(compare(name, other, now))
         except RaglineError as error:
-            log.debug("no comparison with the %s: %s", name, error)
-    return found
+            failed[name] = error
+    return Earlier(found, _reasons(root, failed))
+
+
+def _reasons(root: Path, failed: Mapping[str, RaglineError]) -> dict[str, str]:
+    return {name: str(error) for name, error in failed.items() if _ever_was(root, name, error)}
+
+
+def _ever_was(root: Path, name: str, error: RaglineError) -> bool:
+    """Whether there is such a run at all; where there is none, nothing is amiss."""
+    if name == CHAMPION:
+        return not isinstance(error, MissingArtifact)
+    return any(str(PREDICTIONS) in text for _, text in revisions.locks(root, builds.LOOK_BACK))
 
 
 def worse(comparison: Comparison, guarded: Collection[tuple[str, str]]) -> list[Paired]:
@@ -217,6 +235,14 @@ def _moved(a: Build, b: Build, metric: str) -> list[Question]:
         if (before := a.values.get(place, {}).get(key)) is not None and before != after
         for asked in [b.asked[key]]
     ]
+
+
+def _once(questions: Iterable[Question]) -> list[Question]:
+    """The greatest differences first, of each question the first."""
+    found: dict[tuple[str, str], Question] = {}
+    for question in sorted(questions, key=_depth):
+        found.setdefault((question.set, question.question_id), question)
+    return list(found.values())
 
 
 def _depth(question: Question) -> tuple[float, int, str, str]:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import httpx
 
 from ragline.artifacts import PARAMS
-from ragline.errors import RaglineError
+from ragline.errors import ConfigError, RaglineError
+from ragline.llm import calls
 from ragline.runtime.params import read_params
 
 SUPPORTED = ((3, 11), (3, 13))
@@ -52,7 +53,7 @@ def examine(root: Path, environment: Mapping[str, str] = os.environ) -> list[Fin
             disk(shutil.disk_usage(root).free),
             pipeline(root),
             *prefect(client, environment.get("PREFECT_API_URL")),
-            endpoint(client, environment.get("OPENAI_BASE_URL"), environment.get("OPENAI_API_KEY", "")),
+            *endpoints(client, root, environment),
         ]
 
 
@@ -152,15 +153,52 @@ def _schedule(deployment: Mapping[str, Any], planned: list[dict[str, Any]]) -> F
     return Finding("schedule", "ok", f"{name}: {len(starts)} runs planned, the next one at {starts[0]}")
 
 
-def endpoint(client: httpx.Client, address: str | None, key: str) -> Finding:
-    """Whether the language model's endpoint answers and takes the key; costs nothing."""
-    if not address:
-        return Finding("endpoint", "-", "OPENAI_BASE_URL is not set: no language model is asked")
+def endpoints(client: httpx.Client, root: Path, environment: Mapping[str, str]) -> list[Finding]:
+    """Whether every endpoint that params.yaml makes use of is set, answers and takes its key; costs nothing."""
     try:
-        client.get(f"{address.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}).raise_for_status()
+        wanted = asked(read_params(root / PARAMS))
+    except ConfigError:
+        return [Finding("endpoint", "-", f"{PARAMS} does not say which")]
+    if not wanted:
+        return [Finding("endpoint", "-", f"{PARAMS} asks no language model")]
+    findings: list[Finding] = []
+    uses: dict[calls.Endpoint, list[str]] = {}
+    for use, prefixes in wanted.items():
+        try:
+            uses.setdefault(calls.endpoint(*prefixes, environment=environment), []).append(use)
+        except ConfigError as error:
+            findings.append(Finding("endpoint", "bad", f"{use}: {error}"))
+    return findings + [endpoint(client, where, ", ".join(found)) for where, found in uses.items()]
+
+
+def asked(content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What asks a language model behind an endpoint, to the prefixes of the variables that say where.
+
+    Args:
+        content: of params.yaml, as it was read.
+    """
+
+    def given(section: str, key: str) -> Any:
+        values = content.get(section)
+        return values.get(key) if isinstance(values, dict) else None
+
+    wanted = {
+        "generate_qa.llm": (given("generate_qa", "method") == "llm", calls.AUTHOR),
+        "generate_qa.filter_model": (given("generate_qa", "filter_model") is not None, calls.FILTER),
+        "train_generator.endpoint": (given("train_generator", "method") == "endpoint", calls.AUTHOR),
+        "evaluate.judge": (given("evaluate", "judge") is not None, calls.JUDGE),
+    }
+    return {use: prefixes for use, (is_used, prefixes) in wanted.items() if is_used}
+
+
+def endpoint(client: httpx.Client, where: calls.Endpoint, uses: str) -> Finding:
+    """Whether an endpoint answers and takes its key."""
+    shown = f"{uses}: {where.address}"
+    try:
+        client.get(f"{where.base_url.rstrip('/')}/models", headers=where.authorization).raise_for_status()
     except httpx.HTTPError as error:
-        return Finding("endpoint", "bad", f"{address}: {_why(error)}")
-    return Finding("endpoint", "ok", f"{address} answers")
+        return Finding("endpoint", "bad", f"{shown}, as {where.prefix}_BASE_URL says: {_why(error)}")
+    return Finding("endpoint", "ok", f"{shown} answers")
 
 
 def _why(error: httpx.HTTPError) -> str:

@@ -138,6 +138,10 @@ def hook(call: str, on_error: OnError) -> Guard[Subject]:
             f"qa.guards: expected a function as package.module:function, got {call!r}: {error}; install that package, "
             "or mend params.yaml"
         ) from None
+    except Exception as error:  # anybody's code, which may do anything as it is imported
+        raise ConfigError(
+            f"qa.guards: {call!r}: expected a module that can be imported, got {type(error).__name__}; mend it"
+        ) from error
     if not callable(check):
         raise ConfigError(f"qa.guards: expected a function, got {call!r}, which is none; mend params.yaml")
     return Guard(call, check, on_error)

@@ -243,8 +243,15 @@ def write_frames(columns: Mapping[str, type], path: Path) -> Iterator[Callable[[
 
 
 def read_frame(path: Path) -> list[dict[str, Any]]:
-    """Rows of a table written by `write_frame`."""
-    rows: list[dict[str, Any]] = pq.read_table(require_made(path)).to_pylist()
+    """Rows of a table written by `write_frame`.
+
+    Raises:
+        MissingArtifact, DataError: no such file; not Parquet.
+    """
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(require_made(path)).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file: {error}; delete it and run `dvc repro`") from None
     return rows
 
 

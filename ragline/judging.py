@@ -21,12 +21,25 @@ from ragline.artifacts import GOLD, LEDGER
 from ragline.builtin import tokenizer_file
 from ragline.errors import DataError
 from ragline.evaluation.judge import agreement, forms, verdicts
+from ragline.evaluation.judge.agreement import Answer
 from ragline.evaluation.judge.forms import VERDICTS, WINNERS, Case, Choice, Verdict
 from ragline.evaluation.judge.verdicts import Row, Task
 from ragline.evaluation.scorecard import Bootstrap
 from ragline.io import digest
 from ragline.llm import work
-from ragline.llm.calls import Asks, Caller, Decoding, Prices, Prompt, Purse, Remembered, Unanswered, machine
+from ragline.llm.calls import (
+    JUDGE,
+    Asks,
+    Caller,
+    Decoding,
+    Prices,
+    Prompt,
+    Purse,
+    Remembered,
+    Unanswered,
+    endpoint,
+    machine,
+)
 from ragline.llm.ledger import Ledger, Reply
 from ragline.llm.work import Failed
 from ragline.reading import Reading
@@ -123,6 +136,25 @@ class Ahead:
     caller: Caller
 
 
+def check(params: JudgeParams, sets: Sequence[str], root: Path) -> None:
+    """Whether a run could begin, before there is an answer to judge; asks nobody.
+
+    Args:
+        sets: names of all sets of questions.
+
+    Raises:
+        ConfigError: no endpoint is set, or how hard to press it is no number.
+        DataError: the labels are not what they should be.
+    """
+    endpoint(*JUDGE)
+    machine()
+    _labels(params, sets, root)
+
+
+def _labels(params: JudgeParams, sets: Sequence[str], root: Path) -> dict[Answer, float] | None:
+    return None if params.labels is None else agreement.read_labels(root / params.labels, sorted(sets))
+
+
 def run(answers: Answers, generator: str, params: JudgeParams, how: Bootstrap, root: Path) -> Judged:
     """Judge every answer that was given.
 
@@ -140,9 +172,7 @@ def run(answers: Answers, generator: str, params: JudgeParams, how: Bootstrap, r
         ServiceError: the endpoint fails too often, or the budget is spent; what was paid for is in the ledger.
     """
     rows, answerers = answers.rows, answers.answerers
-    labels = None
-    if params.labels is not None:
-        labels = agreement.read_labels(root / params.labels, sorted({row["set"] for row in rows}))
+    labels = _labels(params, sorted({row["set"] for row in rows}), root)
     with _caller(params, how.seed, root) as caller:
         found, replies = _asked(answers, params, caller)
     if warning := forms.same_family(params.model, generator):
@@ -211,7 +241,7 @@ def _caller(params: JudgeParams, seed: int, root: Path) -> Iterator[Caller]:
             purse=Purse(params.budget_usd),
             at_most=machine(),
             count_tokens=lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
-            environment=("RAGLINE_JUDGE", "OPENAI"),
+            environment=JUDGE,
         )
     finally:
         ledger.close()

@@ -170,6 +170,11 @@ def write_answers(
     return _extractive(bi_encoder).answer(questions, retrieved)
 
 
+def reads(answerer: Answerer, generator: Generator) -> int:
+    """Passages that an answerer reads at most, the first of those found."""
+    return generator.reads if answerer == "generator" else backends.Extractive.reads
+
+
 def _extractive(bi_encoder: encoder.Encoder) -> backends.Extractive:
     return backends.Extractive(
         lambda texts: encoder.encode_questions(bi_encoder, texts),

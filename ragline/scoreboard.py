@@ -83,21 +83,25 @@ def outcome_counts(result: Assessed) -> dict[str, dict[str, int]]:
 
 
 def sensitivity(result: Assessed, how: scorecard.Bootstrap) -> dict[str, dict[str, dict[str, Any]]]:
-    """answerer → place of the first gold passage among those shown, 0 for none → n, mean, low, high of F1 as written.
+    """answerer → place of the first gold passage among those it read, 0 for none → n, mean, low, high of F1 as written.
 
     Source: Liu et al. 2023 (arXiv 2307.03172), who found answers worse where the gold passage is in the middle.
     """
-    position = {row["question_id"]: str(row["gold_position"]) for row in result.predictions}
+
+    def places(who: str) -> dict[str, str]:
+        return {row["question_id"]: str(row[f"{who}_gold_position"]) for row in result.predictions}
+
     return {
-        who: slices.levels(position, scores["answer_f1"], result.clusters, how)
+        who: slices.levels(places(who), scores["answer_f1"], result.clusters, how)
         for who, scores in result.answers.items()
     }
 
 
 def sliced(result: Assessed, settings: qa.Settings) -> list[slices.Cut]:
     """The cuts of a set, for search and answers as they are served."""
+    place = f"{settings.answerer}_gold_position"
     return slices.cuts(
-        result.predictions,
+        [row | {"gold_position": row[place]} for row in result.predictions],
         result.retrieval[result.served]["recall@5"],
         result.answers[settings.answerer]["answer_f1"],
     )

@@ -122,6 +122,8 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     sets = {"test": io.read_table(QAExample, root / QUESTIONS_TEST)}
     sets |= {name: list(found.questions) for name, found in gold.items()}
     check(sets, params)
+    if params.judge is not None:
+        judging.check(params.judge, list(sets), root)
     engines = search_engines(params, passages, root)
     generator = backends.load(root / GENERATOR, root)
     dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))

@@ -63,6 +63,11 @@ COLUMNS = (
     *(f"{who}_{name}" for who in failures.ANSWERERS for name in ("failed", "grounded", "outcome")),
 )  # fmt: skip
 """Of the predictions; older ones lack them."""
+TOLD = (
+    "level", "method", "intervals", "paired", "details", "outcomes", "slices", "slices_too_small", "sensitivity",
+    "risk_coverage", "judge",
+)  # fmt: skip
+"""Of the comparisons; older ones lack some."""
 
 
 class ReportParams(Section):
@@ -81,11 +86,13 @@ def main(params: ReportParams, root: Path = Path()) -> None:
 def gather(params: ReportParams, root: Path) -> Inputs:
     """Read what the stages wrote, compare it with earlier runs, choose the questions to show."""
     predictions = _predictions(root / PREDICTIONS)
+    told = comparisons(root / COMPARISONS)
     answering, metrics = io.read_json(root / ANSWERING), io.read_json(root / METRICS)
     search = failures.served_search(metrics["test"]["retrieval"])
     worst = failures.worst(predictions, answering["answerer"], search, WORST)
     explored = explorer.sample(predictions, answering["answerer"], explorer.MAX_QUESTIONS)
     shown = [*explored, *(failure.prediction for failure in worst)]
+    earlier = comparing.for_report(root)
     return Inputs(
         title=params.title,
         params_text=io.require(PARAMS, root).read_text(encoding="utf-8"),
@@ -98,12 +105,13 @@ def gather(params: ReportParams, root: Path) -> Inputs:
         generator_curve=io.read_csv(root / GENERATOR_CURVE),
         answering=answering,
         metrics=metrics,
-        comparisons=io.read_json(root / COMPARISONS),
+        comparisons=told,
         predictions=predictions,
         failures=worst,
         explored=explored,
         passages=_passages(failures.passage_ids(shown), root / PASSAGES),
-        runs=[asdict(comparison) for comparison in comparing.for_report(root)],
+        runs=[asdict(comparison) for comparison in earlier.comparisons],
+        not_compared=earlier.reasons,
         timings={stage: _timing(root / TIMINGS / f"{stage}.json") for stage in STAGES if stage != "report"},
         python=platform.python_version(),
         versions={name: metadata.version(name) for name in PACKAGES if _installed(name)},
@@ -115,6 +123,18 @@ def _predictions(path: Path) -> list[dict[str, Any]]:
     if missing := [name for name in COLUMNS if rows and name not in rows[0]]:
         raise DataError(f"{path}: expected a column {missing[0]!r}, got none; run `dvc repro evaluate`")
     return rows
+
+
+def comparisons(path: Path) -> dict[str, Any]:
+    """What evaluate tells beside the metrics.
+
+    Raises:
+        DataError: an older run wrote it, without what the page shows.
+    """
+    found: dict[str, Any] = io.read_json(path)
+    if missing := [name for name in TOLD if name not in found]:
+        raise DataError(f"{path}: expected {missing[0]!r}, got none; run `dvc repro evaluate`")
+    return found
 
 
 def _passages(wanted: set[str], path: Path) -> dict[str, Passage]:

@@ -40,7 +40,9 @@ class Course:
     found: bool
     """Search brought a gold passage, at whatever rank."""
     gold_position: int
-    """Place from 1 of the first gold passage among those shown to the answerer; 0: none."""
+    """Place from 1 of the first gold passage among those that the answerer read; 0: none."""
+    cites: bool
+    """The answer rests on some passage."""
     cites_gold: bool
     grounded: float
     """Share of the answer's words that the cited passages say."""
@@ -59,10 +61,10 @@ def outcome(course: Course) -> Outcome:
     - rightly_declined, undue_answer: the corpus does not hold the answer.
     - correct: answered, with an F1 of 0.5 or more, whatever it rests on.
     - retrieval_miss: search did not bring a gold passage; also where the system then declined.
-    - ranked_low: it did, but not among the passages shown; also where the system then declined.
-    - wrong_abstention: a gold passage was shown, and the system declined.
-    - ignored: a gold passage was shown, and the answer rests on others.
-    - unsupported: it rests on a gold passage, which says less than half of its words.
+    - ranked_low: it did, but not among the passages that the answerer read; also where the system then declined.
+    - wrong_abstention: a gold passage was read, and the system declined.
+    - unsupported: one was read, and the answer rests on no passage, or on a gold one that says less than half of it.
+    - ignored: a gold passage was read, and the answer rests on others.
     - wrong_answer: none of these, yet F1 is below 0.5.
     """
     if course.failed:
@@ -75,6 +77,8 @@ def outcome(course: Course) -> Outcome:
         return "ranked_low" if course.found else "retrieval_miss"
     if course.declined:
         return "wrong_abstention"
+    if not course.cites:
+        return "unsupported"
     if not course.cites_gold:
         return "ignored"
     return "wrong_answer" if course.grounded >= SUPPORTED else "unsupported"

@@ -174,11 +174,15 @@ def slices(cuts: Sequence[Cut], clusters: Mapping[str, str], how: scorecard.Boot
 
 
 def too_small(cuts: Sequence[Cut]) -> dict[str, int]:
-    """How many values each property has that fewer than ten scored questions share; the most of its cuts."""
+    """How many values each property has that too few scored questions share, or all but too few; the most of its cuts.
+
+    A value that all of them share is none of these: there is nothing to tell it apart from.
+    """
     found: dict[str, int] = {}
     for cut in cuts:
-        sizes = Counter(cut.value_of[question] for question in cut.scores).values()
-        found[cut.by] = max(found.get(cut.by, 0), sum(size < LEAST for size in sizes))
+        sizes, whole = Counter(cut.value_of[question] for question in cut.scores).values(), len(cut.scores)
+        few = sum(size != whole and not _enough(size, whole) for size in sizes)
+        found[cut.by] = max(found.get(cut.by, 0), few)
     return found
 
 
@@ -186,6 +190,11 @@ def row(found: Slice) -> dict[str, Any]:
     """As comparisons.json holds it, six decimals."""
     plain = {name: round(v, 6) if isinstance(v, float) else v for name, v in asdict(found).items()}
     return {**plain, "worse": found.worse}
+
+
+def _enough(size: int, whole: int) -> bool:
+    """Whether there are ten questions in the slice, and ten others."""
+    return LEAST <= size <= whole - LEAST
 
 
 def _parts(cut: Cut, clusters: Mapping[str, str]) -> Iterator[_Part]:
@@ -196,7 +205,7 @@ def _parts(cut: Cut, clusters: Mapping[str, str]) -> Iterator[_Part]:
     member = _numbered(clusters[q] for q in questions)[1]
     values, value_of = _numbered(cut.value_of[q] for q in questions)
     for number, size in enumerate(np.bincount(value_of).tolist()):
-        if LEAST <= size <= len(questions) - LEAST:
+        if _enough(size, len(questions)):
             inside = value_of == number
             # questions of the slice become clusters of their own where the slice is about one cluster
             apart = np.where(inside, len(questions) + np.arange(len(questions)), member) if cut.within else member

@@ -20,9 +20,14 @@ class Fusion:
 
     reader: fid.Reader
 
+    @property
+    def reads(self) -> int:
+        """As `Generator.reads`."""
+        return self.reader.config.passages
+
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`."""
-        read = [list(hits)[: self.reader.config.passages] for hits in retrieved]
+        read = [list(hits)[: self.reads] for hits in retrieved]
         texts = self.reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
         return [grounded(parse(" ".join(text.split()), 0), hits) for text, hits in zip(texts, read, strict=True)]
 
@@ -37,6 +42,8 @@ class Extractive:
 
     encode_questions: extractive.Encode
     encode_texts: extractive.Encode
+    reads: int = extractive.PASSAGES
+    """As `Generator.reads`."""
 
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`."""
@@ -53,6 +60,11 @@ class OneLine:
     """A generator that copies sentences: its answers break where their documents were wrapped, and are joined."""
 
     generator: Generator
+
+    @property
+    def reads(self) -> int:
+        """As `Generator.reads`."""
+        return self.generator.reads
 
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`."""

@@ -78,13 +78,18 @@ class Endpoint:
         """The budget, one for all sets of questions."""
         return Purse(self.terms.budget_usd)
 
+    @property
+    def reads(self) -> int:
+        """As `Generator.reads`."""
+        return self.limits.passages
+
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`; temperature 0, so that the ledger's answer is as good as another."""
         return _apart(lambda: self._answers(questions, retrieved))
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
         """As `Generator.stream`; an answer that `answer` was given before comes in one piece, and is not paid again."""
-        read = list(hits)[: self.limits.passages]
+        read = list(hits)[: self.reads]
         if not read:
             return iter([Written("", ())])
         item = _Asked(self._prompt(question, read), read)
@@ -141,7 +146,7 @@ class Endpoint:
             ledger.close()
 
     def _answers(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
-        read = [list(hits)[: self.limits.passages] for hits in retrieved]
+        read = [list(hits)[: self.reads] for hits in retrieved]
         asked = {row: _Asked(self._prompt(questions[row], hits), hits) for row, hits in enumerate(read) if hits}
         if not asked:
             return [Written("", ())] * len(questions)

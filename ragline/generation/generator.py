@@ -25,6 +25,11 @@ class Written:
 class Generator(Protocol):
     """Writes answers from passages."""
 
+    @property
+    def reads(self) -> int:
+        """Passages that it reads at most, the first of those it is given."""
+        ...
+
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """One for each question, from the first of its passages; without passages an empty one.
 

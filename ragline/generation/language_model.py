@@ -164,11 +164,16 @@ class LanguageModel:
     def wording(self) -> Wording:
         return Wording(self.tokenizer, bool(self.model.config.is_encoder_decoder))
 
+    @property
+    def reads(self) -> int:
+        """As `Generator.reads`."""
+        return self.limits.passages
+
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`: greedy, prompts of like length together."""
         answers = [Written("", ())] * len(questions)
-        read = [list(hits)[: self.limits.passages] for hits in retrieved]
+        read = [list(hits)[: self.reads] for hits in retrieved]
         tokens = {row: self._prompt(questions[row], hits) for row, hits in enumerate(read) if hits}
         order = sorted(tokens, key=lambda row: (-len(tokens[row]), row))
         model: Any = self.model
@@ -182,7 +187,7 @@ class LanguageModel:
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
         """As `Generator.stream`; the words are those of `answer`."""
-        read = list(hits)[: self.limits.passages]
+        read = list(hits)[: self.reads]
         if not read:
             return iter([Written("", ())])
         asked = self._prompt(question, read)

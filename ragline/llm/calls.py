@@ -1,7 +1,8 @@
 """Calls to any endpoint that speaks OpenAI's protocol: cached in the ledger, bounded in number at once and in money.
 
-Where the endpoint is and what key it wants are the machine's business: OPENAI_BASE_URL and OPENAI_API_KEY. Back-off on
-429, 5xx, cut connections and timeouts is the client library's.
+Where the endpoint is and what key it wants are the machine's business: OPENAI_BASE_URL and OPENAI_API_KEY, or the same
+names with another prefix. Nothing that is meant for one prefix's host goes to another's. Back-off on 429, 5xx, cut
+connections and timeouts is the client library's.
 """
 
 import asyncio
@@ -20,6 +21,15 @@ from ragline.errors import ConfigError, ServiceError
 from ragline.io import digest
 from ragline.llm.ledger import Ledger, Reply
 
+OPENAI = "OPENAI"
+AUTHOR = (OPENAI,)
+"""Prefixes, see `endpoint`, of whoever writes: questions, or answers."""
+FILTER = ("RAGLINE_FILTER", OPENAI)
+"""Of whom the filters ask."""
+JUDGE = ("RAGLINE_JUDGE", OPENAI)
+"""Of who judges answers."""
+OPENAI_URL = "https://api.openai.com/v1"
+"""Where OPENAI_API_KEY is good for without OPENAI_BASE_URL."""
 POLL_S = 0.2
 FLOOD = 100
 """Characters for each token asked for, beyond which a stream is no answer."""
@@ -108,8 +118,21 @@ class Purse:
 class Endpoint:
     """Where to ask; never written down anywhere."""
 
-    base_url: str | None
-    api_key: str | None = field(repr=False)
+    prefix: str
+    """Of the variables that say so."""
+    base_url: str
+    api_key: str = field(repr=False)
+    """`none` where the endpoint wants none."""
+
+    @property
+    def address(self) -> str:
+        """Its URL as it may be shown."""
+        return address(self.base_url)
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that carries the key."""
+        return {"Authorization": f"Bearer {self.api_key}"}
 
 
 class Asks(Protocol):
@@ -124,17 +147,37 @@ def endpoint(*prefixes: str, environment: Mapping[str, str] = os.environ) -> End
     """The first of the prefixes of which PREFIX_BASE_URL or PREFIX_API_KEY is set.
 
     Raises:
-        ConfigError: none is.
+        ConfigError: none is, or a key alone, of which only OPENAI's says where it belongs.
     """
     for prefix in prefixes:
         base_url, api_key = environment.get(f"{prefix}_BASE_URL"), environment.get(f"{prefix}_API_KEY")
+        if not base_url and api_key and prefix != OPENAI:
+            raise ConfigError(
+                f"endpoint: expected {prefix}_BASE_URL beside {prefix}_API_KEY in the environment, got the key alone; "
+                f"set it to the address that the key is for, as {OPENAI_URL}"
+            )
         if base_url or api_key:
-            return Endpoint(base_url or None, api_key or None)
-    last = prefixes[-1]
+            return Endpoint(prefix, base_url or OPENAI_URL, api_key or "none")
+    urls = " or ".join(f"{prefix}_BASE_URL" for prefix in prefixes)
     raise ConfigError(
-        f"endpoint: expected {last}_BASE_URL (and {last}_API_KEY where the endpoint wants one) in the environment, got "
+        f"endpoint: expected {urls} (and {prefixes[0]}_API_KEY where the endpoint wants one) in the environment, got "
         "neither; set them, or leave out of params.yaml what asks a language model"
     )
+
+
+def headers(where: Endpoint, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Headers of every request, and `openai.Omit` for those that are not to go there.
+
+    The client library adds OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS to whatever it sends, and the
+    last may carry a key: they belong to the endpoint of that prefix alone.
+    """
+    if where.prefix == OPENAI:
+        return {}
+    lines = environment.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    custom = {line.partition(":")[0].strip() for line in lines if ":" in line}
+    names = sorted(custom | {"OpenAI-Organization", "OpenAI-Project"})
+    omitted = {name: openai.Omit() for name in names if name.lower() != "authorization"}
+    return {**omitted, **where.authorization}
 
 
 def address(url: str) -> str:
@@ -183,7 +226,7 @@ class Caller:
     purse: Purse
     at_most: Machine
     count_tokens: Callable[[str], int]
-    environment: tuple[str, ...] = ("OPENAI",)
+    environment: tuple[str, ...] = AUTHOR
     """Prefixes of the variables that say where the endpoint is, see `endpoint`."""
     paid: int = 0
     """Calls that were paid for."""
@@ -194,10 +237,11 @@ class Caller:
     _running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
 
     async def __aenter__(self) -> "Caller":
-        where = endpoint(*self.environment)
+        self._where = endpoint(*self.environment)
         self._client = openai.AsyncOpenAI(
-            base_url=where.base_url,
-            api_key=where.api_key or "none",
+            base_url=self._where.base_url,
+            api_key=self._where.api_key,
+            default_headers=headers(self._where),
             timeout=self.at_most.timeout_s,
             max_retries=self.at_most.retries,
         )
@@ -211,7 +255,7 @@ class Caller:
     @property
     def address(self) -> str:
         """Where it asks."""
-        return address(str(self._client.base_url))
+        return self._where.address
 
     async def ask(self, prompt: Prompt) -> Reply:
         """The answer, from the ledger if it was paid for before.
@@ -361,13 +405,13 @@ class Caller:
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             # the endpoint's own words may quote the key
             raise ServiceError(
-                f"endpoint: {error.status_code}: the key is not accepted; set OPENAI_API_KEY to a valid one for "
-                f"{self.address}"
+                f"endpoint: {error.status_code}: the key is not accepted; set {self._where.prefix}_API_KEY to a "
+                f"valid one for {self.address}"
             ) from None
         except openai.NotFoundError as error:
             raise ServiceError(
                 f"endpoint: {error.status_code}: no model {self.how.model!r} there; mend the model's name in "
-                f"params.yaml, or OPENAI_BASE_URL, which is {self.address}"
+                f"params.yaml, or {self._where.prefix}_BASE_URL, which is {self.address}"
             ) from None
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             raise Unanswered(f"the endpoint refuses the request ({error.status_code})", permanent=True) from None

@@ -55,8 +55,8 @@ def values(rows: Sequence[Row], name: str, metric: str, system: Served) -> dict[
     Raises:
         DataError: a column is missing.
     """
-    wanted = [row for row in rows if row["set"] == name and row["answerable"] == (metric != "declined")]
     try:
+        wanted = [row for row in rows if row["set"] == name and row["answerable"] == (metric != "declined")]
         return {key(row): _value(row, metric, system) for row in wanted}
     except KeyError as missing:
         raise DataError(

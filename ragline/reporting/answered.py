@@ -18,11 +18,11 @@ MEANINGS = {
     "correct": "answered, with an F1 of at least 0.5",
     "rightly_declined": "the corpus has no answer, and none was given",
     "wrong_answer": "a cited gold passage holds the answer, F1 is below 0.5",
-    "unsupported": "it cites a gold passage, which says less than half of it",
-    "ignored": "a gold passage was shown, the answer rests on others",
-    "ranked_low": "the search brought a gold passage, but not among those shown",
+    "unsupported": "a gold passage was read; the answer cites none, or one that says less than half of it",
+    "ignored": "a gold passage was read, the answer rests on others",
+    "ranked_low": "the search brought a gold passage, but not among those it read",
     "retrieval_miss": "the search brought no gold passage",
-    "wrong_abstention": "a gold passage was shown, yet no answer was given",
+    "wrong_abstention": "a gold passage was read, yet no answer was given",
     "undue_answer": "answered, though the corpus has no answer",
     "failed": "no answer though one was asked for",
 }
@@ -31,35 +31,26 @@ MEANINGS = {
 
 def answers(inputs: Inputs) -> Section:
     """Outcomes, agreement with the references, and what the place of the gold passage does to it."""
-    search = "reranked" if inputs.answering.get("reranker") else "hybrid"
+    search = "reranked" if inputs.answering["reranker"] else "hybrid"
     words = (
-        "Extractive answers quote sentences of the retrieved passages; the generator writes its own. Both see the "
-        f"same passages, those of the {search} search."
+        "Extractive answers quote sentences of the retrieved passages; the generator writes its own. Both get the "
+        f"same passages, those of the {search} search, the best first; how many each reads is its own. On dev the "
+        f"{inputs.answering['answerer']} answers were the better ones, so the system gives those."
     )
-    if "answerer" in inputs.answering:
-        words += f" On dev the {inputs.answering['answerer']} answers were the better ones, so the system gives those."
     pairs = read_pairs(inputs.comparisons["paired"])
-    missing = [
-        f"{what} not in reports/comparisons.json: it was written before that was measured."
-        for key, what in (
-            ("outcomes", "What became of each question is"),
-            ("sensitivity", "F1 by place of the gold passage is"),
-        )
-        if key not in inputs.comparisons
-    ]
     blocks = tuple(_answers_block(inputs, name, values, pairs) for name, values in inputs.figures.items())
-    return Section((words, *missing), blocks, "BLEU belongs to a whole set of answers: it has no interval by question.")
+    return Section((words,), blocks, "BLEU belongs to a whole set of answers: it has no interval by question.")
 
 
 def _answers_block(inputs: Inputs, name: str, values: Json, pairs: Sequence[Pair]) -> Block:
     where = set_label(name)
-    intervals = inputs.comparisons["intervals"].get(name, {}).get("answers", {})
+    intervals = inputs.comparisons["intervals"][name]["answers"]
     levels = tables.levels(
         f"Agreement with the references, {where}", values["n_answerable"], values["answers"], intervals
     )
     shown, folded = compared(f"Paired differences in answers, {where}", pairs, name, "answers", level(inputs))
-    outcomes = inputs.comparisons.get("outcomes", {}).get(name, {})
-    places = inputs.comparisons.get("sensitivity", {}).get(name, {})
+    outcomes = inputs.comparisons["outcomes"][name]
+    places = inputs.comparisons["sensitivity"][name]
     figures, extra = [], []
     if any(outcomes.values()):
         figures.append(_outcome_figure(inputs, name, outcomes))
@@ -83,8 +74,8 @@ def _outcome_figure(inputs: Inputs, name: str, outcomes: Mapping[str, Mapping[st
         f"{row.name}, {row.value}: " + ", ".join(f"{part.name} {count(part.size)}" for part in row.parts if part.size)
         for row in rows
     )
-    who = inputs.answering.get("answerer", next(iter(outcomes)))
-    counts = outcomes.get(who, {})
+    who = inputs.answering["answerer"]
+    counts = outcomes[who]
     whole = sum(counts.values())
     bad = {outcome: counts[outcome] for outcome in MEANINGS if counts.get(outcome) and outcome not in FINE}
     title = "What became of each question"
@@ -122,16 +113,13 @@ def _places(places: Mapping[str, Mapping[str, Json]]) -> list[str]:
 
 def _sensitivity_figure(inputs: Inputs, name: str, places: Mapping[str, Mapping[str, Json]]) -> Figure:
     order = _places(places)
-    heads = []
-    for place in order:
-        n = max(values[place]["n"] for values in places.values() if place in values)
-        heads.append(("none" if place == "0" else place, n))
+    heads = ["none" if place == "0" else place for place in order]
     series = [
         (
             label(who),
             colour(who),
             [
-                (at, values[place]["mean"], values[place]["low"], values[place]["high"])
+                charts.Spread(at, values[place]["n"], *(values[place][key] for key in ("mean", "low", "high")))
                 for at, place in enumerate(order)
                 if place in values
             ],
@@ -139,17 +127,17 @@ def _sensitivity_figure(inputs: Inputs, name: str, places: Mapping[str, Mapping[
         for who, values in places.items()
     ]
     told = "; ".join(
-        f"{who}: " + ", ".join(f"{heads[at][0]} {fixed(mean)} (n {count(heads[at][1])})" for at, mean, *_ in values)
+        f"{who}: " + ", ".join(f"{heads[at.place]} {fixed(at.mean)} (n {count(at.n)})" for at in values)
         for who, _, values in series
     )
     return Figure(
         "Answers by the place of the gold passage",
-        f"Mean F1 with {level(inputs)} intervals, {set_label(name)}; none: no gold passage was shown.",
+        f"Mean F1 with {level(inputs)} intervals, {set_label(name)}; none: the answerer read no gold passage.",
         charts.interval_chart(
             heads,
             series,
             Told(f"Answer F1 by place of the gold passage, {set_label(name)}", told),
-            "place of the first gold passage shown",
+            "place of the first gold passage read",
             Axis("answer F1 (0 to 1)", low=0, high=1),
         ),
     )
@@ -158,7 +146,7 @@ def _sensitivity_figure(inputs: Inputs, name: str, places: Mapping[str, Mapping[
 def _sensitivity_table(name: str, places: Mapping[str, Mapping[str, Json]]) -> Table:
     rows = tuple(
         Row(
-            "none shown" if place == "0" else place,
+            "none read" if place == "0" else place,
             tuple(
                 Cell(fixed(at.get("mean")), span(at.get("low"), at.get("high")), n_of(at["n"]) if at else "")
                 for at in (values.get(place, {}) for values in places.values())
@@ -181,22 +169,20 @@ def abstention(inputs: Inputs) -> Section:
         if threshold > -1
         else "The system never declines on its account"
     )
-    words = [
+    words = (
         f"Confidence is the cosine of question and best passage. {declines}; the further the groups lie apart, the "
         "better it can tell what it does not know."
-    ]
-    if "risk_coverage" not in inputs.comparisons:
-        words.append("Risk by coverage is not in reports/comparisons.json: it was written before it was measured.")
+    )
     blocks = []
     for name, values in inputs.figures.items():
         rows = [row for row in inputs.predictions if row["set"] == name]
         blocks.append(_risk_block(inputs, name, values))
         blocks.append(Block(f"Confidence: {set_label(name)}", figures=_distributions(inputs, rows, name)))
-    return Section(tuple(words), tuple(block for block in blocks if block.figures or block.tables))
+    return Section((words,), tuple(block for block in blocks if block.figures or block.tables))
 
 
 def _risk_block(inputs: Inputs, name: str, values: Json) -> Block:
-    curves = inputs.comparisons.get("risk_coverage", {}).get(name, {})
+    curves = inputs.comparisons["risk_coverage"][name]
     selective = values.get("selective", {})
     figures_of = values.get("abstention", {})
     points = {who: point for who, point in selective.items() if "coverage" in point}

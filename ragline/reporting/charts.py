@@ -72,6 +72,17 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A mean with its interval, at one of the places of a chart."""
+
+    place: int
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Part:
     """A part of a bar."""
 
@@ -102,18 +113,20 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 def domain(values: Iterable[float], axis: Axis) -> tuple[float, float]:
     """The range an axis shows: round numbers around the data, at least `axis.least` wide, within its limits.
 
-    A curve that hardly moves looks flat then, and does not fill the chart with its noise.
+    A curve that hardly moves looks flat then, and does not fill the chart with its noise. The range is never empty.
     """
     found = list(values)
     low = min(found) if axis.low is None else axis.low
     high = max(found) if axis.high is None else axis.high
-    least = axis.least or (1.0 if _flat(low, high) else 0.0)
+    least = axis.least or (max(1.0, 1e-3 * abs(low)) if _flat(low, high) else 0.0)
     missing = max(0.0, least - (high - low))
     if axis.low is None:
         low = max(axis.limits[0], low - (missing / 2 if axis.high is None else missing))
         low = min(low, max(axis.limits[1] - least, axis.limits[0]))
     if axis.high is None:
         high = min(axis.limits[1], max(high, low + least))
+    if high <= low:  # both ends are given, or the data lie beyond the one that is: nothing to divide
+        return low, low + 1.0
     step = _step(low, high)
     low = math.floor(low / step + 1e-9) * step if axis.low is None else low
     high = math.ceil(high / step - 1e-9) * step if axis.high is None else high
@@ -206,8 +219,8 @@ def line_chart(series: Sequence[Series], told: Told, x_axis: Axis, y_axis: Axis)
 
 
 def interval_chart(
-    places: Sequence[tuple[str, int]],
-    series: Sequence[tuple[str, int, Sequence[tuple[int, float, float, float]]]],
+    places: Sequence[str],
+    series: Sequence[tuple[str, int, Sequence[Spread]]],
     told: Told,
     x_label: str,
     y_axis: Axis,
@@ -215,13 +228,18 @@ def interval_chart(
     """Means with their intervals, side by side at each place.
 
     Args:
-        places: name of each place and its n.
-        series: name, colour and values, each the number of its place, mean, low and high.
+        places: their names.
+        series: name, colour and values. n stands below each place, in a line of its own for every series where they
+            differ.
     """
-    y_low, y_high = domain((y for *_, values in series for _, *three in values for y in three), y_axis)
+    y_low, y_high = domain((y for *_, values in series for at in values for y in (at.mean, at.low, at.high)), y_axis)
     marks = ticks(y_low, y_high)
     left, right = 8 + max(text_width(_tick(y)) for y in marks), WIDTH - 6
+    sizes = [(f" name s{colour}", {at.place: at.n for at in values}) for _, colour, values in series]
+    if all(numbers == sizes[0][1] for _, numbers in sizes):
+        sizes = [("", sizes[0][1])]
     top, bottom = 2 * LINE + 12, HEIGHT - 3 * LINE - 6
+    tall = HEIGHT + (len(sizes) - 1) * LINE
     wide = (right - left) / len(places)
     parts = [_text("", 0, FONT, y_axis.label)]
     for y in marks:
@@ -229,23 +247,25 @@ def interval_chart(
         parts.append(_line("grid", left, height, right, height))
         parts.append(_text("end", left - 6, height + 4, _tick(y)))
     parts.append(_text("end", left - 6, bottom + 2 * LINE, "n"))
-    for at, (name, n) in enumerate(places):
-        parts.append(_text("middle", left + (at + 0.5) * wide, bottom + LINE, name))
-        parts.append(_text("middle", left + (at + 0.5) * wide, bottom + 2 * LINE, f"{n:,}"))
+    for place, name in enumerate(places):
+        parts.append(_text("middle", left + (place + 0.5) * wide, bottom + LINE, name))
+    for line, (look, numbers) in enumerate(sizes, start=2):
+        for place, n in numbers.items():
+            parts.append(_text(f"middle{look}", left + (place + 0.5) * wide, bottom + line * LINE, f"{n:,}"))
     parts.append(_line("axis", left, bottom, right, bottom))
-    parts.append(_centred((left + right) / 2, HEIGHT - 4, x_label))
+    parts.append(_centred((left + right) / 2, tall - 4, x_label))
     start = left
     for number, (name, colour, values) in enumerate(series):
         parts.append(_dot(colour, start + 4, LINE + FONT - 4))
         parts.append(_text(f"name s{colour}", start + 12, LINE + FONT, name))
         start += text_width(name) + 30
         shift = (number - (len(series) - 1) / 2) * min(12.0, wide / (len(series) + 1))
-        for at, mean, low, high in values:
-            x = left + (at + 0.5) * wide + shift
-            y, foot, head = (_scale(value, y_low, y_high, bottom, top) for value in (mean, low, high))
+        for at in values:
+            x = left + (at.place + 0.5) * wide + shift
+            y, foot, head = (_scale(value, y_low, y_high, bottom, top) for value in (at.mean, at.low, at.high))
             parts += _whisker(f"whisker s{colour}", (x, foot), (x, head))
             parts.append(_dot(colour, x, y))
-    return _chart(HEIGHT, told, parts)
+    return _chart(tall, told, parts)
 
 
 def histogram(

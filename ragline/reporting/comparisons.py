@@ -77,6 +77,11 @@ def set_label(name: str) -> str:
     return SET_LABELS.get(name, f"gold set {name}")
 
 
+def served_label(metric: str) -> str:
+    """A metric by what is served: of answers as people get them, where one that is held back counts 0."""
+    return f"{metric} as served" if metric.startswith("answer_") else metric
+
+
 def read_pairs(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
     """The `paired` rows of the comparisons file."""
     return [Pair(**{field.name: row[field.name] for field in fields(Pair)}) for row in rows]
@@ -122,8 +127,14 @@ class RunPair:
 
     @property
     def words(self) -> str:
-        """`better with n = 400`, or `not decisive with n = 75`."""
-        return f"{self.verdict if self.decisive else 'not decisive'} with n{NO_BREAK}={NO_BREAK}{self.n:,}"
+        """`better with n = 400`, `the same with n = 400`, or `not decisive with n = 75`."""
+        found = self.verdict if self.decisive else "the same" if self.same else "not decisive"
+        return f"{found} with n{NO_BREAK}={NO_BREAK}{self.n:,}"
+
+    @property
+    def same(self) -> bool:
+        """Whether no question scores otherwise than before."""
+        return self.wins == self.losses == 0
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,16 @@ class Run:
     params: Sequence[Mapping[str, Any]]
     data: Sequence[Mapping[str, Any]]
     code: Sequence[str]
+
+    @property
+    def same(self) -> bool:
+        """Whether every question that both were asked scores as before."""
+        return bool(self.paired) and all(pair.same for pair in self.paired) and not (self.won or self.lost)
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is a difference in scores to tell."""
+        return bool(self.paired) and not self.same
 
     @property
     def other(self) -> str:

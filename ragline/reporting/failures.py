@@ -12,7 +12,7 @@ from ragline.types import Passage
 OUTCOMES = {
     "retrieval_miss": "passage not found",
     "ranked_low": "passage ranked too low",
-    "ignored": "passage shown, but ignored",
+    "ignored": "passage read, but ignored",
     "unsupported": "not in the cited passages",
     "wrong_abstention": "declined for no reason",
     "wrong_answer": "wrong answer",
@@ -89,7 +89,7 @@ def severity(outcome: str) -> int:
 
 
 def found(row: Prediction) -> bool:
-    """Whether the answerers saw a gold passage, or what is read together with one."""
+    """Whether a gold passage, or what is read together with one, is among the first found."""
     return any(row["retrieved_gold"])
 
 

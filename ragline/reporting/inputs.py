@@ -43,6 +43,8 @@ class Inputs:
     """The passages that the failures and the explored questions name."""
     runs: Sequence[Json]
     """Comparisons with earlier runs, the one with the previous commit first."""
+    not_compared: Mapping[str, str]
+    """Earlier runs that could not be read, and why."""
     timings: Mapping[str, Json | None]
     """Stage → seconds and peak_mb, None where it was not measured."""
     python: str
@@ -54,7 +56,7 @@ class Inputs:
         return {name: self._figures(name, values) for name, values in self.metrics.items()}
 
     def _figures(self, name: str, values: Json) -> dict[str, Any]:
-        more = self.comparisons.get("details", {}).get(name, {})
+        more = self.comparisons["details"][name]
         intervals = self.comparisons["intervals"].get(name, {})
         found = {**values, **{key: more[key] for key in MORE if key in more}}
         for family in ("retrieval", "answers"):

@@ -36,11 +36,7 @@ def judge(inputs: Inputs) -> Section | None:
 def _judge_block(inputs: Inputs, name: str, values: Json) -> Block:
     words = []
     for who, at in (values.get("repeats") or {}).items():
-        if at:
-            words.append(
-                f"Asked {at['times']} times about the same {label(who)} answers ({n_of(at['n'])}), it agreed with "
-                f"itself in {percent(at['agreement'])}; variance {fixed(at['variance'])}."
-            )
+        words.append(_repeated(who, at))
     for who, at in (values.get("length_slope") or {}).items():
         if at:
             words.append(
@@ -55,9 +51,23 @@ def _judge_block(inputs: Inputs, name: str, values: Json) -> Block:
         else "No labels of people: how far the judge can be trusted here is not known."
     )
     pairwise = values.get("pairwise")
-    figures = (_pairwise_figure(inputs, name, pairwise),) if pairwise else ()
+    figures = (_pairwise_figure(inputs, name, pairwise),) if pairwise and pairwise["n"] else ()
+    if pairwise and not pairwise["n"]:
+        a, b = label(pairwise["a"]), label(pairwise["b"])
+        words.append(f"Of {a} against {b} it compared nothing: {_failed_pairs(pairwise)}")
     table = _judge_table(inputs, name, values["answers"])
     return Block(f"Judged answers to the {set_label(name)}", tuple(words), figures, (table,))
+
+
+def _repeated(who: str, at: Json) -> str:
+    asked = f"Asked {at['times']} times about the same {label(who)} answers"
+    if not at["n"]:
+        return f"{asked}, it failed at least once on all {count(at['failed'])}."
+    failed = f", {count(at['failed'])} failed" if at["failed"] else ""
+    return (
+        f"{asked} ({n_of(at['n'])}{failed}), it agreed with itself in {percent(at['agreement'])}; "
+        f"variance {fixed(at['variance'])}."
+    )
 
 
 def _judge_table(inputs: Inputs, name: str, answers: Mapping[str, Mapping[str, Json]]) -> Table:
@@ -104,7 +114,7 @@ def _pairwise_figure(inputs: Inputs, name: str, at: Json) -> Figure:
     note = (
         f"Pairwise, {set_label(name)}, {n_of(at['n'])}: {told}. Preference for {label(a)}, a tie counting half: "
         f"{fixed(at['preference'])} ({level(inputs)} interval {span(at['low'], at['high'])}). "
-        f"{count(at['inconsistent'])} of the ties: the order shown changed the verdict. {count(at['failed'])} failed."
+        f"{count(at['inconsistent'])} of the ties: the order shown changed the verdict. {_failed_pairs(at)}"
     )
     chart = charts.bars(
         [Bar(f"{label(a)} against {label(b)}", n_of(at["n"]), parts)],
@@ -112,3 +122,12 @@ def _pairwise_figure(inputs: Inputs, name: str, at: Json) -> Figure:
     )
     preferred = label(a) if at["low"] > 0.5 else label(b) if at["high"] < 0.5 else "neither for sure"
     return Figure(f"The judge prefers {preferred}", note, chart)
+
+
+def _failed_pairs(at: Json) -> str:
+    if not at["failed"]:
+        return "0 failed."
+    return (
+        f"{count(at['failed'])} failed: the preference would lie between {fixed(at['if_all_failed_b'])} and "
+        f"{fixed(at['if_all_failed_a'])} if all were for {label(at['b'])} or for {label(at['a'])}."
+    )

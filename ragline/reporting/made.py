@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ragline.reporting import charts, tables
 from ragline.reporting.charts import Axis, Bar, Part, Series, Told
 from ragline.reporting.comparisons import colour
-from ragline.reporting.formats import count, fixed, memory, percent, plural, seconds, sentence
+from ragline.reporting.formats import count, fixed, listed, memory, percent, plural, seconds, sentence
 from ragline.reporting.inputs import Inputs, Json
 from ragline.reporting.sections import Block, Figure, Section
 from ragline.reporting.tables import Cell, Column, Row, Table
@@ -24,7 +24,7 @@ def training(inputs: Inputs) -> Section:
 
 def _retriever_block(inputs: Inputs) -> Block:
     r = inputs.retriever
-    one_side = r.get("towers") == "question"
+    one_side = r["towers"] == "question"
     sides = "the questions' side alone" if one_side else "questions and passages in one encoder"
     words = (
         f"{r['base_model']}, method {r['method']}, {sides}: {count(r['pairs'])} question–passage pairs in "
@@ -42,7 +42,13 @@ def _retriever_block(inputs: Inputs) -> Block:
             tables.counted("Passages passed over as negatives", "reason", excluded),
         ),
     )
-    return Block("Retriever", (words,), figures, (both,), folded if any(excluded.values()) else ())
+    return Block(
+        "Retriever",
+        (words, *_astray(inputs.retriever_curve, "dev_mrr@10")),
+        figures,
+        (both,),
+        folded if any(excluded.values()) else (),
+    )
 
 
 def _dev_levels(retriever: Json) -> dict[str, Json]:
@@ -78,7 +84,14 @@ def _generator_block(inputs: Inputs) -> Block:
     )
     dev = tables.curve(inputs.generator_curve, "dev_loss")
     figures = _loss_figure("Generator", "generator", tables.curve(inputs.generator_curve, "loss"), dev)
-    return Block("Generator", (words,), figures)
+    return Block("Generator", (words, *_astray(inputs.generator_curve, "dev_loss")), figures)
+
+
+def _astray(rows: Sequence[Mapping[str, str]], dev: str) -> tuple[str, ...]:
+    """A sentence on what the curves cannot show."""
+    numbers = {column: tables.not_finite(rows, column) for column in ("loss", dev)}
+    told = [f"{column} at {plural(n, 'step')}" for column, n in numbers.items() if n]
+    return (f"Not a finite number, so not drawn: {listed(told)}.",) if told else ()
 
 
 def _loss_figure(
@@ -183,7 +196,7 @@ def cost(inputs: Inputs) -> Section:
             f"{plural(len(timed), 'stage')} took {seconds(total)} together when each last ran; longest {slowest} with "
             f"{seconds(timed[slowest]['seconds'])}; most memory {largest} with {memory(timed[largest]['peak_mb'])}."
         )
-    judged = inputs.comparisons.get("judge")
+    judged = inputs.comparisons["judge"]
     if judged:
         words.append(f"The judge was called {plural(judged['calls'], 'time')}, for ${judged['usd']:,.2f}.")
     return Section(tuple(words), (Block("", tables=(_timings(inputs.timings, timed),)),))

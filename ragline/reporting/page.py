@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ragline.reporting import evidence, explorer, failures, formats, summary
-from ragline.reporting.comparisons import label, read_pairs, read_runs, set_label
+from ragline.reporting.comparisons import label, read_pairs, read_runs, served_label, set_label
 from ragline.reporting.inputs import Inputs
 
 Facts = dict[str, str]
@@ -33,8 +33,10 @@ def render(inputs: Inputs) -> str:
         p_value=formats.p_value,
         plural=formats.plural,
         clip=formats.clip,
+        capital=formats.capital,
         label=label,
         set_label=set_label,
+        served_label=served_label,
         outcome_label=failures.outcome_label,
     )
     # As it is, without the template engine: the policy names its digest, so not a byte may differ.
@@ -43,16 +45,18 @@ def render(inputs: Inputs) -> str:
     served = inputs.answering["answerer"]
     search = failures.served_search(inputs.systems)
     runs = read_runs(inputs.runs)
+    missing = summary.not_compared(inputs.not_compared)
     view = {
         "script": Markup(script),
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "verdict": summary.verdict(runs),
+        "verdict": summary.verdict(runs, missing),
         "runs": runs,
-        "since": summary.since(runs[0]) if runs else None,
-        "others": [summary.Finding(f"Against {run.other}", (summary.standing(run),)) for run in runs[1:]],
+        "since": summary.since_all(runs),
+        "nothing_new": not any(run.moved for run in runs),
         "figures": summary.figures(inputs.metrics, inputs.comparisons["intervals"], search, served),
         "failing": summary.failing(inputs.predictions, inputs.comparisons, served),
-        "warnings": summary.warnings(inputs.ingest, inputs.questions, inputs.metrics, inputs.comparisons, pairs),
+        "warnings": missing[0 if runs else 1 :]
+        + summary.warnings(inputs.ingest, inputs.questions, inputs.metrics, inputs.comparisons, pairs),
         "findings": summary.findings(
             inputs.ingest, inputs.chunk, inputs.questions, inputs.retriever, inputs.metrics, pairs
         ),
@@ -105,7 +109,7 @@ def answering_card(inputs: Inputs) -> Facts:
     weight = facts["hybrid_weight"]
     mixed = "by rank" if weight is None else f"{formats.fixed(weight, 2)} and {formats.fixed(1 - weight, 2)}"
     card = {"Hybrid search": f"vectors and BM25, {mixed}"}
-    if facts.get("reranker"):
+    if facts["reranker"]:
         card["Reranker"] = f"{facts['reranker']}, reads the first {formats.count(facts['rerank_depth'])}"
     return card | {
         "Answers": facts["answerer"],

@@ -32,9 +32,9 @@ def _systems(inputs: Inputs) -> str:
     answering = inputs.answering
     weight = answering["hybrid_weight"]
     mixed = "by their ranks" if weight is None else f"{fixed(weight, 2)} to {fixed(1 - weight, 2)}"
-    towers = inputs.retriever.get("towers") == "question"
+    towers = inputs.retriever["towers"] == "question"
     sides = ", which changed how questions are encoded and left the passages' vectors as they were" if towers else ""
-    again = answering.get("reranker")
+    again = answering["reranker"]
     reranked = (
         f"; reranked is the same list, of which {again} read the first {answering['rerank_depth']} again"
         if again

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from ragline.reporting import charts, tables
-from ragline.reporting.comparisons import set_label
+from ragline.reporting.comparisons import served_label, set_label
 from ragline.reporting.failures import ANSWERERS
-from ragline.reporting.formats import count, fixed, plural, sentence, signed, signed_span, span
+from ragline.reporting.formats import capital, count, fixed, plural, signed, signed_span, span
 from ragline.reporting.inputs import Inputs, Json
 from ragline.reporting.sections import Block, Section
 from ragline.reporting.tables import Cell, Column, Row, Table, n_of
@@ -15,7 +15,7 @@ BY = {
     "kind": "kind",
     "document": "document",
     "answer_words": "words of the answer",
-    "gold_position": "place of the gold passage",
+    "gold_position": "place of the first gold passage read",
     "answerable": "answerable",
     "language": "language",
 }
@@ -23,13 +23,9 @@ BY = {
 
 def slices(inputs: Inputs) -> Section:
     """The worst slices named, then each set's slices by their difference to the rest of it."""
-    found: Mapping[str, Sequence[Json]] = inputs.comparisons.get("slices", {})
-    words = [
-        sentence_ for name in inputs.metrics for sentence_ in _worst(name, found.get(name, ()), inputs.comparisons)
-    ]
-    if "slices" not in inputs.comparisons:
-        words.append("Slices are not in reports/comparisons.json: it was written before they were measured.")
-    blocks = tuple(_slices_block(inputs, name, found.get(name, ())) for name in inputs.metrics)
+    found: Mapping[str, Sequence[Json]] = inputs.comparisons["slices"]
+    words = [words for name in inputs.metrics for words in _worst(name, found[name], inputs.comparisons)]
+    blocks = tuple(_slices_block(inputs, name, found[name]) for name in inputs.metrics)
     note = (
         "A difference is that of a slice's mean and the mean of the set's other questions, with its interval; a slice "
         "is worse where its p-value, corrected for all slices of the set (Holm), is at most "
@@ -45,7 +41,7 @@ def _worst(name: str, rows: Sequence[Json], comparisons: Json) -> list[str]:
     for metric in dict.fromkeys(row["metric"] for row in rows):
         mine = sorted((row for row in rows if row["metric"] == metric), key=_slice_order)
         sure = [row for row in mine if row["worse"]]
-        head = f"On the {set_label(name)}, {metric}: "
+        head = f"On the {set_label(name)}, {served_label(metric)}: "
         if sure:
             others = f" {plural(len(sure) - 1, 'further slice')} also." if len(sure) > 1 else ""
             words.append(f"{head}worst is {_slice_told(sure[0])}.{others}")
@@ -53,9 +49,9 @@ def _worst(name: str, rows: Sequence[Json], comparisons: Json) -> list[str]:
             words.append(f"{head}no slice is decisively worse than the rest; lowest is {_slice_told(mine[0])}.")
         else:
             words.append(f"{head}no slice lies below the rest.")
-    small = comparisons.get("slices_too_small", {}).get(name, {})
+    small = comparisons["slices_too_small"][name]
     if left := sum(small.values()):
-        by = ", ".join(f"{count(n)} by {BY.get(by, by)}" for by, n in sorted(small.items()) if n)
+        by = ", ".join(f"{count(n)} by {BY[by]}" for by, n in sorted(small.items()) if n)
         words.append(f"On the {set_label(name)} {plural(left, 'slice')} had too few questions to be compared: {by}.")
     return words
 
@@ -65,8 +61,8 @@ def _slice_order(row: Json) -> tuple[bool, float, str, str]:
 
 
 def _slice_name(row: Json) -> str:
-    value = "none shown" if (row["by"], str(row["value"])) == ("gold_position", "0") else row["value"]
-    return f"{BY.get(row['by'], row['by'])}: {value}"
+    value = "none read" if (row["by"], str(row["value"])) == ("gold_position", "0") else row["value"]
+    return f"{BY[row['by']]}: {value}"
 
 
 def _slice_told(row: Json) -> str:
@@ -80,16 +76,16 @@ def _slices_block(inputs: Inputs, name: str, rows: Sequence[Json]) -> Block:
     made, folded = [], []
     for metric in dict.fromkeys(row["metric"] for row in rows):
         mine = sorted((row for row in rows if row["metric"] == metric), key=_slice_order)
-        what = f"{metric} by slice, {set_label(name)}"
+        what = f"{served_label(metric)} by slice, {set_label(name)}"
         more = len(mine) > SHOWN_SLICES
         caption = f"{what}: the lowest {SHOWN_SLICES} of {count(len(mine))}" if more else what
         made.append(_slice_table(caption, mine[:SHOWN_SLICES], inputs))
         if more:
-            folded.append((f"{plural(len(mine), 'slice')}, {metric}", _slice_table(what, mine, inputs)))
+            folded.append((f"{plural(len(mine), 'slice')}, {served_label(metric)}", _slice_table(what, mine, inputs)))
     systems = list(inputs.metrics[name]["retrieval"])
     predictions = [row for row in inputs.predictions if row["set"] == name]
     if any(row["answerable"] for row in predictions):
-        caption = f"{sentence(set_label(name))[:-1]}, answerable questions by kind, also the rare ones"
+        caption = f"{capital(set_label(name))}, answerable questions by kind, also the rare ones"
         kinds = tables.by_kind(caption, predictions, systems[-1], ANSWERERS)
         folded.append((f"{plural(len(kinds.rows), 'kind')} of question, the rare ones too", kinds))
     return Block(f"Slices of the {set_label(name)}", tables=tuple(made), folded=tuple(folded))

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from ragline.reporting.comparisons import UNSEEN, Pair, Run, RunPair, find, label, set_label
+from ragline.reporting.comparisons import UNSEEN, Pair, Run, RunPair, find, label, served_label, set_label
 from ragline.reporting.failures import FINE, Prediction, outcome_label, tally
 from ragline.reporting.formats import (
     NO_BREAK,
+    capital,
     clip,
     count,
     fixed,
@@ -39,7 +40,7 @@ SLICE_WORDS = {
     "language": "language",
     "answerable": "answerable",
     "answer_words": "answer length",
-    "gold_position": "gold passage at place",
+    "gold_position": "first gold passage read at place",
 }
 SLICE_CHARACTERS = 60
 
@@ -77,9 +78,20 @@ class Figure:
 # --- against earlier runs --------------------------------------------------------------------------
 
 
-def verdict(runs: Sequence[Run]) -> Line:
-    """Whether it is better than the run before it, in one sentence."""
-    return standing(runs[0]) if runs else Line("A first run: there is no earlier one to compare it with.")
+def not_compared(reasons: Mapping[str, str]) -> list[Line]:
+    """Which earlier runs could not be read, and why."""
+    return [Line(sentence(f"Not compared with the {name}: {reason}")) for name, reason in reasons.items()]
+
+
+def verdict(runs: Sequence[Run], missing: Sequence[Line]) -> Line:
+    """Whether it is better than the run before it, in one sentence.
+
+    Args:
+        missing: what `not_compared` says.
+    """
+    if runs:
+        return standing(runs[0])
+    return missing[0] if missing else Line("A first run: there is no earlier commit to compare it with.")
 
 
 def standing(run: Run) -> Line:
@@ -92,35 +104,52 @@ def standing(run: Run) -> Line:
         return Line(f"Worse than {run.a} in {_named(worse)}.", look="worse", href=href)
     if better:
         return Line(f"Better than {run.a} in {_named(better)}.", look="better", href=href)
-    if not run.metrics and not run.won and not run.lost:
-        return Line(f"The same answers as {run.a}, question by question.", href=href)
+    if not run.paired:
+        return Line(f"Not comparable with {run.a}: no question in common.", href=href)
+    if run.same:
+        shared = " of those that both were asked" if run.only_a or run.only_b else ""
+        return Line(f"The same scores as {run.a}, question by question{shared}.", href=href)
     return Line(f"No decisive change since {run.a}.", href=href)
 
 
+def since_all(runs: Sequence[Run]) -> list[Finding]:
+    """What is new since the first of the runs, and whether this one is better than the others."""
+    return [
+        *(since(run) for run in runs[:1]),
+        *(Finding(f"Against {run.other}", (standing(run),)) for run in runs[1:]),
+    ]
+
+
 def since(run: Run) -> Finding:
-    """The compared metrics that say most, and how much else differs."""
-    told = sorted(run.paired, key=lambda p: (not p.decisive, p.metric not in (RETRIEVAL_METRIC, ANSWER_METRIC)))
+    """The compared metrics that say most, where any moved, and how much else differs."""
+    told = (
+        []
+        if run.same
+        else sorted(run.paired, key=lambda p: (not p.decisive, p.metric not in (RETRIEVAL_METRIC, ANSWER_METRIC)))
+    )
     lines = [Line(_change(pair), pair.words, pair.look) for pair in told[:MOST_CHANGES]]
     differs = [
         plural(len(rows), noun)
         for rows, noun in ((run.params, "setting"), (run.data, "input"), (run.code, "code file"))
         if rows
     ]
-    won, lost = ({(row["set"], row["question_id"]) for row in rows} for rows in (run.won, run.lost))
-    questions = f"{plural(len(won), 'question')} better served, {count(len(lost))} worse"
+    questions = f"{plural(len(run.won), 'question')} better served, {count(len(run.lost))} worse; "
     changed = f"{listed(differs)} changed" if differs else "no setting, input or code changed"
-    return Finding(f"Against {run.other}", (*lines, Line(sentence(f"{questions}; {changed}"), href=f"#{run.anchor}")))
+    text = sentence(f"{questions if run.moved else ''}{changed}")
+    return Finding(f"Against {run.other}", (*lines, Line(text, href=f"#{run.anchor}")))
 
 
 def _change(pair: RunPair) -> str:
     return (
-        f"{pair.metric}, {set_label(pair.set)}: {fixed(pair.before)} → {fixed(pair.after)}, "
+        f"{served_label(pair.metric)}, {set_label(pair.set)}: {fixed(pair.before)} → {fixed(pair.after)}, "
         f"{signed(pair.difference)} ({signed_span(pair.low, pair.high)})."
     )
 
 
 def _named(pairs: Sequence[RunPair]) -> str:
-    by_set = {name: [p.metric for p in pairs if p.set == name] for name in dict.fromkeys(p.set for p in pairs)}
+    by_set = {
+        name: [served_label(p.metric) for p in pairs if p.set == name] for name in dict.fromkeys(p.set for p in pairs)
+    }
     return ", ".join(f"{listed(metrics)} ({set_label(name)})" for name, metrics in by_set.items())
 
 
@@ -134,33 +163,33 @@ def failing(predictions: Sequence[Prediction], comparisons: Json, answerer: str)
         rows = [row for row in predictions if row["set"] == name]
         wrong = {outcome: n for outcome, n in tally(rows, answerer).items() if outcome not in FINE}
         if not wrong:
-            lines.append(
-                Line(f"{set_label(name).capitalize()}: nothing goes wrong, n{NO_BREAK}={NO_BREAK}{len(rows)}.")
-            )
+            lines.append(Line(f"{capital(set_label(name))}: nothing goes wrong, n{NO_BREAK}={NO_BREAK}{len(rows)}."))
             continue
         most = next(iter(wrong))
         lines.append(
             Line(
-                f"{set_label(name).capitalize()}: {_of(sum(wrong.values()), len(rows))} go wrong, most often "
+                f"{capital(set_label(name))}: {_of(sum(wrong.values()), len(rows))} go wrong, most often "
                 f"“{outcome_label(most)}” ({count(wrong[most])}).",
                 href=_filtered(set=name, outcome=most),
             )
         )
-    return [*lines, *_slices(comparisons.get("slices"))]
+    return [*lines, *_slices(comparisons["slices"])]
 
 
-def _slices(slices: Mapping[str, Sequence[Json]] | None) -> list[Line]:
+def _slices(slices: Mapping[str, Sequence[Json]]) -> list[Line]:
     """The slice that is furthest behind, where one decisively is."""
-    if not slices or not any(slices.values()):
+    if not any(slices.values()):
         return []
     behind = [(row["difference"], name, row) for name, rows in slices.items() for row in rows if row["worse"]]
     if not behind:
         return [Line("No kind of question is decisively worse than the rest.", href="#slices")]
     _, name, row = min(behind, key=lambda item: item[:2])
-    value = clip(str(row["value"]), SLICE_CHARACTERS)
+    where = f"{SLICE_WORDS[row['by']]} {clip(str(row['value']), SLICE_CHARACTERS)}"
+    if (row["by"], row["value"]) == ("gold_position", "0"):
+        where = "no gold passage read"
     filters = {row["by"]: row["value"]} if row["by"] in ("kind", "document", "language") else {}
     text = (
-        f"Furthest behind, {set_label(name)}: {SLICE_WORDS.get(row['by'], row['by'])} {value}, {row['metric']} "
+        f"Furthest behind, {set_label(name)}: {where}, {served_label(row['metric'])} "
         f"{fixed(row['mean'])} against {fixed(row['rest'])} for the rest, {signed(row['difference'])} "
         f"({signed_span(row['difference_low'], row['difference_high'])}), n{NO_BREAK}={NO_BREAK}{count(row['n'])}."
     )
@@ -188,12 +217,12 @@ def warnings(ingest: Json, questions: Json, metrics: Json, comparisons: Json, pa
     seen = ingest["documents"] + sum(ingest["dropped"].values())
     lines += _much(ingest["dropped"], seen, "documents")
     lines += _much(questions["dropped"], questions["candidates"], "candidate questions")
-    for name, by_answerer in comparisons.get("outcomes", {}).items():
+    for name, by_answerer in comparisons["outcomes"].items():
         for answerer, counts in by_answerer.items():
             if failed := counts.get("failed", 0):
                 text = f"No reply to {plural(failed, 'question')} ({set_label(name)}, {answerer} answers)."
                 lines.append(Line(text, href=_filtered(set=name, outcome="failed", answerer=answerer)))
-    judge = comparisons.get("judge")
+    judge = comparisons["judge"]
     if judge and judge["warning"]:
         lines.append(Line(sentence(judge["warning"]), href="#judge"))
     return lines

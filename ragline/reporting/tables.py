@@ -1,6 +1,7 @@
 """The tables of the page and what its charts are drawn from, as ready-made text and numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,5 +223,14 @@ def confidences(predictions: Iterable[Prediction]) -> dict[str, list[float]]:
 
 
 def curve(rows: Sequence[Mapping[str, str]], column: str) -> tuple[tuple[float, float], ...]:
-    """(step, value) of the rows that have a value."""
-    return tuple((float(row["step"]), float(row[column])) for row in rows if row.get(column))
+    """(step, value) of the rows that have a value; one that is not finite is left out, see `not_finite`."""
+    return tuple((step, value) for step, value in _curve(rows, column) if math.isfinite(value))
+
+
+def not_finite(rows: Sequence[Mapping[str, str]], column: str) -> int:
+    """How many values cannot be drawn, as the loss of a training that went astray."""
+    return sum(not math.isfinite(value) for _, value in _curve(rows, column))
+
+
+def _curve(rows: Sequence[Mapping[str, str]], column: str) -> Iterator[tuple[float, float]]:
+    return ((float(row["step"]), float(row[column])) for row in rows if row.get(column))

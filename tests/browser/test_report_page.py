@@ -98,6 +98,15 @@ def test_no_table_is_cut_on_a_laptop(visit: Any) -> None:
     assert page.evaluate(cut) == []
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_no_choice_is_cut(visit: Any, width: int) -> None:
+    page = visit(width)
+    needed = """s => { const c = document.createElement("canvas").getContext("2d"); c.font = getComputedStyle(s).font;
+        return [c.measureText(s.selectedOptions[0].textContent).width + 25, s.clientWidth]; }"""
+    for text, room in page.locator("#filters select").evaluate_all(f"selects => selects.map({needed})"):
+        assert text <= room
+
+
 def test_first_screen_of_a_laptop_says_it_all(visit: Any) -> None:
     page = visit()
     assert page.evaluate("document.getElementById('overview').getBoundingClientRect().bottom") <= 800
@@ -226,18 +235,34 @@ def test_filters_say_how_many_and_travel_in_the_address(visit: Any, predictions:
         page.get_by_role("status").inner_text().startswith(f"{n} question{'' if n == 1 else 's'} of 250, {n} of them")
     )
     assert page.locator(ROWS).count() == n
-    address = page.url.split("#")[1]
+    address = page.evaluate("location.hash.slice(1)")
     assert set(address.split("&")) == {"set=test", "outcome=ignored"}
     assert visit(at=f"#{address}").locator(ROWS).count() == n
     page.get_by_role("button", name="Clear").click()
     assert page.locator(ROWS).count() == 100
 
 
+def test_a_document_that_is_listed_is_that_one_alone(browser: Any, tmp_path: Path) -> None:
+    write_inputs(tmp_path, n_test=20, n_gold=0)
+    rows = io.read_frame(tmp_path / artifacts.PREDICTIONS)
+    names = ["quarry.Row", "quarry.Row.sort", "quarry.Row.sort", *("quarry.Table" for _ in rows[3:])]
+    columns = {name: [row[name] for row in rows] for name in rows[0]} | {"document": names}
+    io.write_frame(columns, tmp_path / artifacts.PREDICTIONS)
+    report.main(report.ReportParams(title="Ragline"), tmp_path)
+    page = browser.new_page()
+    for asked, n in (("quarry.Row", 1), ("quarry.Row.sort", 2), ("quarry.row", 3), ("Row.so", 2)):
+        page.goto(f"{(tmp_path / artifacts.REPORT).as_uri()}#document={asked}")
+        page.reload()
+        assert page.locator(ROWS).count() == n, asked
+    page.close()
+
+
 def test_an_address_with_filters_opens_its_question_among_them(visit: Any, predictions: list[dict[str, Any]]) -> None:
     page = visit(at="#q=gold/0-hostile&set=gold&answerer=generator&sort=id&kind=nonsense")
     assert page.locator("#one .place").inner_text() == "1 of 70"
     page.keyboard.press("Escape")
-    assert set(page.url.split("#")[1].split("&")) == {"set=gold", "answerer=generator", "sort=id"}
+    page.wait_for_function("!location.hash.includes('q=')")
+    assert set(page.evaluate("location.hash.slice(1)").split("&")) == {"set=gold", "answerer=generator", "sort=id"}
     wrong = sum(row["set"] == "gold" and row["generator_outcome"] not in FINE for row in predictions)
     assert (
         page.get_by_role("status").inner_text()

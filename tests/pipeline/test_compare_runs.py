@@ -46,7 +46,7 @@ REPORT = """
 from pathlib import Path
 from ragline import comparing, io
 
-found = comparing.for_report()
+found = comparing.for_report().comparisons
 io.write_json([[one.name, one.a, len(one.won), len(one.lost)] for one in found], Path("reports/compared.json"))
 """
 
@@ -148,7 +148,12 @@ def test_what_the_cache_lacks_comes_from_the_remote_or_is_one_line(project, hist
     shutil.rmtree(".dvc/cache/files")
     before = builds.named(root, first)
     assert before.values[("test", "recall@5")] == builds.named(root, "v1").values[("test", "recall@5")]
-    assert comparing.for_report(root) == []  # asks no remote
+    reason = (
+        f"{first[:7]}: data/predictions.parquet: neither in git nor in DVC's cache; run `dvc repro` there, or compare"
+    )
+    found = comparing.for_report(root)  # asks no remote
+    assert found.comparisons == []
+    assert found.reasons == {"previous commit": f"{reason} with another commit"}
     shutil.rmtree(history[0].with_name("store"))
     wanted = (
         rf"^{first[:7]}: data/predictions\.parquet: neither in git nor in DVC's cache, and DVC's remote does not .*"

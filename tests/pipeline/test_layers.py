@@ -74,9 +74,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.runtime": {"ragline.errors", "ragline.artifacts"},
     "ragline.revisions": {"ragline.errors", "ragline.artifacts", "ragline.runtime"},
     "ragline.builds": FILES_AND_SEEDS | {"ragline.promotion", "ragline.revisions", "ragline.runtime"},
-    "ragline.comparing": FILES_AND_SEEDS | {"ragline.builds", "ragline.evaluation"},
+    "ragline.comparing": FILES_AND_SEEDS | {"ragline.builds", "ragline.evaluation", "ragline.revisions"},
     "ragline.side_by_side": {"ragline.comparing"},
-    "ragline.doctor": {"ragline.errors", "ragline.artifacts", "ragline.runtime"},
+    "ragline.doctor": {"ragline.errors", "ragline.artifacts", "ragline.runtime", "ragline.llm"},
     "ragline.cli": {"ragline"},
     "stages": {"ragline"},
     "flows": {

@@ -100,6 +100,7 @@ class Scripted:
     """A generator that knows what it says to each question."""
 
     said: dict[str, Written]
+    reads: int = 5
 
     def answer(self, questions, retrieved):
         return [self.said[asked] for asked in questions]
@@ -166,6 +167,21 @@ def test_gold_that_search_does_not_show_is_the_fault_of_search(engines):
     assert {at: row["gold_position"] for at, row in found.items()} == {2: 2, 6: 0, 7: 0}
 
 
+def test_gold_beyond_what_an_answerer_reads_is_ranked_too_low_for_it(engines):
+    """The same passages are shown to both; one of them reads only the first."""
+    answered = assessment.answer("test", ASKED[:1], engines, scripted([OTHER_WORDS], ASKED[:1]), settings())
+    ranked = ["ladder#0000", "kettle#0000"]
+    run = {"kettle": {p: 1 / rank for rank, p in enumerate(ranked, start=1)}}
+    second = replace(answered, runs={**answered.runs, "hybrid": run}, hits=engines.hits(ASKED[:1], run))
+    (row,) = assessment.score(
+        replace(second, reads={"extractive": 3, "generator": 1}), engines.reading, settings()
+    ).predictions
+    assert (row["gold_position"], row["extractive_gold_position"], row["generator_gold_position"]) == (2, 2, 0)
+    assert row["generator_outcome"] == "ranked_low"
+    (by_both,) = assessment.score(second, engines.reading, settings()).predictions
+    assert by_both["generator_gold_position"] == 2
+
+
 def test_answers_by_place_of_the_gold_passage(engines):
     result = assessment.assess("test", ASKED, engines, scripted([OTHER_WORDS] * 6), settings())
     found = scoreboard.sensitivity(result, HOW)
@@ -185,7 +201,7 @@ def test_metrics_are_few_and_everything_else_stands_beside_them(engines):
         assert len(comparisons["risk_coverage"]["test"][who]) == 7
     assert comparisons["slices"]["test"] == []  # too few for any
     assert comparisons["slices_too_small"]["test"] == {
-        "kind": 1, "document": 6, "answer_words": 1, "gold_position": 1, "language": 1, "answerable": 2,
+        "kind": 0, "document": 6, "answer_words": 0, "gold_position": 0, "language": 0, "answerable": 2,
     }  # fmt: skip
     for system, metrics_of in comparisons["intervals"]["test"]["retrieval"].items():
         shown = metrics["test"]["retrieval"][system]

@@ -44,6 +44,11 @@ def test_a_wrong_filter_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == f"{wanted} 'author=me'\n"
 
 
+def test_words_of_others_do_not_steer_the_terminal(capsys):
+    cli._say("ok \x1b]0;owned\x07\x1b[2J \u202edab\ttab\u00a0…\n")
+    assert capsys.readouterr().out == "ok ]0;owned[2J dab\ttab\u00a0…\n"
+
+
 @pytest.mark.parametrize("k", ["0", "51", "many"])
 def test_how_many_passages(capsys, k):
     with pytest.raises(SystemExit) as stopped:

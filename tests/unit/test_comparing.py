@@ -17,6 +17,9 @@ from ragline.promotion.gate import gate
 from ragline.runtime.lock_file import StageLock
 from tests.fixtures import promotable
 
+NOTHING = comparing.Earlier([], {})
+"""No earlier run, and nothing amiss."""
+
 
 def build(label="this run", metrics=None, stages=None, words="Why?", **values) -> Build:
     """Values by metric, on questions of the set `test`; two questions a document."""
@@ -53,7 +56,7 @@ def test_a_row_by_hand():
     assert [(q.question, q.before, q.after, q.turned_bad) for q in found.lost] == [("Why? 1", 1.0, 0.0, True)]
 
 
-def test_the_deepest_comes_first_then_search_before_answers():
+def test_each_question_counts_once_the_deepest_first_then_search_before_answers():
     before = {"recall@5": {0: 1.0, 1: 1.0}, "answer_f1": {1: 0.6, 2: 1.0, 3: 0.5}, "mrr@10": {0: 1.0}}
     after = {"recall@5": {0: 0.0, 1: 0.0}, "answer_f1": {1: 0.5, 2: 0.0, 3: 0.3}, "mrr@10": {0: 0.0}}
     lost = compare("", build(**before), build(**after)).lost
@@ -62,8 +65,14 @@ def test_the_deepest_comes_first_then_search_before_answers():
         ("q1", "recall@5", True),
         ("q2", "answer_f1", True),
         ("q3", "answer_f1", True),
-        ("q1", "answer_f1", False),  # 0.5 is still good
     ]
+
+
+def test_a_question_found_now_and_answered_worse_is_both_won_and_lost():
+    before = build(**{"recall@5": {0: 0.0}, "answer_f1": {0: 0.6}})
+    found = compare("", before, build(**{"recall@5": {0: 1.0}, "answer_f1": {0: 0.5}}))
+    assert [(q.metric, q.turned_bad) for q in found.won] == [("recall@5", False)]
+    assert [(q.metric, q.turned_bad) for q in found.lost] == [("answer_f1", False)]  # 0.5 is still good
 
 
 def test_what_is_decided():
@@ -167,12 +176,14 @@ def test_each_build_by_the_search_and_answerer_that_it_serves(tmp_path):
 def test_the_champion_the_workspace_and_a_folder(tmp_path):
     promotable.write(tmp_path, rank=lambda number: 7)
     gate(tmp_path)
-    assert comparing.for_report(tmp_path) == []  # the champion has the same predictions, and there is no git
+    assert comparing.for_report(tmp_path) == NOTHING  # the champion has the same predictions, and there is no git
     promotable.write(tmp_path, "two", rank=lambda number: 1)
     found = compare("", builds.named(tmp_path, "champion"), builds.named(tmp_path, "workspace"))
     assert (found.a, found.b) == ("champion v0001", "this run")
     assert by_metric(found)["recall@5"].verdict == "better"
-    assert [asdict(one) for one in comparing.for_report(tmp_path)] == [asdict(replace(found, name="champion"))]
+    assert [asdict(one) for one in comparing.for_report(tmp_path).comparisons] == [
+        asdict(replace(found, name="champion"))
+    ]
     folder = str(tmp_path / ".ragline/bundles/v0001")
     assert builds.named(tmp_path, folder).values == builds.named(tmp_path, "champion").values
 
@@ -191,7 +202,7 @@ def test_without_a_file_it_is_one_line_and_the_report_goes_on(tmp_path, path):
     (tmp_path / path).unlink()
     with pytest.raises(MissingArtifact, match=path.name):
         builds.named(tmp_path, "workspace")
-    assert comparing.for_report(tmp_path) == []
+    assert comparing.for_report(tmp_path) == NOTHING
 
 
 def test_a_run_of_other_columns_is_one_line(tmp_path):
@@ -199,7 +210,19 @@ def test_a_run_of_other_columns_is_one_line(tmp_path):
     io.write_json({}, tmp_path / ANSWERING)
     with pytest.raises(DataError, match=r"^this run: .* lacks 'answerer'; expected what evaluate writes today"):
         builds.named(tmp_path, "workspace")
-    assert comparing.for_report(tmp_path) == []
+    assert comparing.for_report(tmp_path) == NOTHING
+
+
+@pytest.mark.parametrize("written", [b"garbage", None], ids=["no table", "no column `answerable`"])
+def test_damaged_predictions_are_one_line(tmp_path, written):
+    promotable.write(tmp_path)
+    rows = io.read_frame(tmp_path / PREDICTIONS)
+    if written:
+        (tmp_path / PREDICTIONS).write_bytes(written)
+    else:
+        io.write_frame({n: [row[n] for row in rows] for n in rows[0] if n != "answerable"}, tmp_path / PREDICTIONS)
+    with pytest.raises(DataError, match=r"not a Parquet file|no column 'answerable'"):
+        builds.read(tmp_path, "this run")
 
 
 def test_predictions_of_another_run_are_refused(tmp_path):
@@ -208,7 +231,7 @@ def test_predictions_of_another_run_are_refused(tmp_path):
     io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, tmp_path / PREDICTIONS)
     with pytest.raises(DataError, match=r"predictions\.parquet: not what dvc\.lock says; expected both of one run"):
         builds.named(tmp_path, "workspace")
-    assert comparing.for_report(tmp_path) == []
+    assert comparing.for_report(tmp_path) == NOTHING
 
 
 @pytest.mark.parametrize("name", ["nothing", "--all", "HEAD~1"])
@@ -227,7 +250,7 @@ def test_a_commit_without_a_run_is_one_line(tmp_path):
     promotable.write(tmp_path)
     with pytest.raises(MissingArtifact, match=r"no commit, among the last 100 that changed it, has other predictions"):
         builds.previous(tmp_path, builds.last(tmp_path))
-    assert comparing.for_report(tmp_path) == []
+    assert comparing.for_report(tmp_path) == NOTHING
 
 
 # --- as a person reads it --------------------------------------------------------------------------

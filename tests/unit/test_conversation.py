@@ -28,6 +28,7 @@ class Writer:
 
     asked: list[str] = field(default_factory=list)
     breaks_at: str = ""
+    reads: int = 5
 
     def answer(self, questions, retrieved):
         return [written for q, hits in zip(questions, retrieved, strict=True) for *_, written in [self.stream(q, hits)]]

@@ -4,8 +4,10 @@ from importlib.metadata import PackageNotFoundError
 
 import httpx
 import pytest
+import yaml
 
 from ragline import doctor
+from ragline.llm.calls import Endpoint
 from tests.conftest import dvc
 
 API = "http://prefect.test/api"
@@ -65,11 +67,56 @@ def test_a_server_that_is_gone():
     assert found.mark == "-"
 
 
+JUDGED = {"evaluate": {"judge": {"model": "m"}}}
+FILTERED = {"generate_qa": {"method": "rules", "filter_model": {"model": "m"}}}
+WRITTEN = {"train_generator": {"method": "endpoint"}}
+
+
+def endpoints(folder, content, environment, answers):
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    return [(found.mark, found.text) for found in doctor.endpoints(client(answers), folder, environment)]
+
+
 def test_endpoint():
-    assert doctor.endpoint(client({}), None, "").mark == "-"
-    assert doctor.endpoint(client({"/v1/models": {}}), "http://llm.test/v1/", "k").mark == "ok"
-    found = doctor.endpoint(client({"/v1/models": 401}), "http://llm.test/v1", "secret")
-    assert (found.mark, found.text) == ("bad", "http://llm.test/v1: status 401")
+    where = Endpoint("RAGLINE_JUDGE", "http://ann:pass@llm.test/v1/", "secret")
+    assert doctor.endpoint(client({"/v1/models": {}}), where, "evaluate.judge").mark == "ok"
+    found = doctor.endpoint(client({"/v1/models": 401}), where, "evaluate.judge")
+    assert (found.mark, found.text) == (
+        "bad",
+        "evaluate.judge: http://llm.test/v1, as RAGLINE_JUDGE_BASE_URL says: status 401",
+    )
+
+
+def test_what_nobody_asks_is_not_looked_at(tmp_path):
+    quiet = {"generate_qa": {"method": "rules"}, "train_generator": {"method": "fid"}, "evaluate": {"judge": None}}
+    environment = {"OPENAI_BASE_URL": "http://gone.test/v1"}
+    assert endpoints(tmp_path, quiet, environment, {}) == [("-", "params.yaml asks no language model")]
+    assert endpoints(tmp_path, {"evaluate": None}, environment, {})[0][0] == "-"
+    (tmp_path / "params.yaml").write_text("{")
+    assert [found.mark for found in doctor.endpoints(client({}), tmp_path, environment)] == ["-"]
+
+
+@pytest.mark.parametrize(
+    ("content", "use", "variable"),
+    [
+        (JUDGED, "evaluate.judge", "RAGLINE_JUDGE_BASE_URL or OPENAI_BASE_URL"),
+        (FILTERED, "generate_qa.filter_model", "RAGLINE_FILTER_BASE_URL or OPENAI_BASE_URL"),
+        (WRITTEN, "train_generator.endpoint", "OPENAI_BASE_URL"),
+        ({"generate_qa": {"method": "llm"}}, "generate_qa.llm", "OPENAI_BASE_URL"),
+    ],
+)
+def test_an_endpoint_that_is_used_has_to_be_set(tmp_path, content, use, variable):
+    ((mark, text),) = endpoints(tmp_path, content, {}, {})
+    assert mark == "bad" and text.startswith(f"{use}: endpoint: expected {variable} (and ")
+
+
+def test_every_endpoint_is_asked_once(tmp_path):
+    environment = {"OPENAI_BASE_URL": "http://llm.test/v1", "RAGLINE_JUDGE_BASE_URL": "http://judge.test/v2"}
+    found = endpoints(tmp_path, JUDGED | FILTERED | WRITTEN, environment, {"/v1/models": {}, "/v2/models": 404})
+    assert found == [
+        ("ok", "generate_qa.filter_model, train_generator.endpoint: http://llm.test/v1 answers"),
+        ("bad", "evaluate.judge: http://judge.test/v2, as RAGLINE_JUDGE_BASE_URL says: status 404"),
+    ]
 
 
 def test_packages(tmp_path):

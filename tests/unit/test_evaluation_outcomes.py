@@ -10,7 +10,15 @@ from ragline.evaluation import outcomes
 from ragline.evaluation.outcomes import Course
 
 FINE = Course(
-    answerable=True, found=True, gold_position=2, cites_gold=True, grounded=1.0, f1=0.8, declined=False, failed=False
+    answerable=True,
+    found=True,
+    gold_position=2,
+    cites=True,
+    cites_gold=True,
+    grounded=1.0,
+    f1=0.8,
+    declined=False,
+    failed=False,
 )
 BAD = replace(FINE, f1=0.2)
 
@@ -31,6 +39,7 @@ COURSES = st.builds(
     answerable=st.booleans(),
     found=st.booleans(),
     gold_position=st.integers(0, 5),
+    cites=st.booleans(),
     cites_gold=st.booleans(),
     grounded=st.floats(0, 1),
     f1=st.floats(0, 1),
@@ -42,6 +51,10 @@ COURSES = st.builds(
 @pytest.mark.parametrize("name", outcomes.OUTCOMES)
 def test_an_example_of_each(name):
     assert outcomes.outcome(EXAMPLES[name]) == name
+
+
+def test_an_answer_that_rests_on_nothing_ignores_nothing():
+    assert outcomes.outcome(replace(BAD, cites=False, cites_gold=False, grounded=0.0)) == "unsupported"
 
 
 def test_the_edges_belong_to_the_better_side():

@@ -123,7 +123,7 @@ def test_p_is_corrected_for_every_slice_of_the_set():
 def test_few_questions_and_whole_sets_are_no_slices():
     small = cut({"howto": [0.0] * 9, "note": [1.0] * 30})
     assert slices.slices([small], alone(small), HOW) == []  # note has nine others to compare with
-    assert slices.too_small([small]) == {"kind": 1}
+    assert slices.too_small([small]) == {"kind": 2}
     enough = cut({"howto": [0.0] * 9, "note": [1.0] * 30, "error": [1.0]})
     assert [part.value for part in slices.slices([enough], alone(enough), HOW)] == ["note"]
     assert slices.too_small([enough]) == {"kind": 2}

@@ -1,5 +1,7 @@
 """Guards: allow, change, block; and what a guard that fails lets through."""
 
+import sys
+
 import pytest
 
 from ragline import guardrails
@@ -82,6 +84,17 @@ def test_groundedness(text, at_least, cited, share):
 def test_a_function_of_one_s_own():
     guard = guardrails.hook("tests.unit.test_guardrails:no_moon", "open")
     assert guardrails.ask_all([guard], "the moon", lambda text: text).blocked == "nothing about the moon"
+
+
+@pytest.mark.parametrize("code", ["def check(:", "raise RuntimeError('secret')"])
+def test_a_module_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, code):
+    (tmp_path / "broken_policy.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_policy", raising=False)
+    with pytest.raises(
+        ConfigError, match=r"expected a module that can be imported, got (Syntax|Runtime)Error; mend it"
+    ):
+        guardrails.hook("broken_policy:check", "open")
 
 
 @pytest.mark.parametrize("call", ["nowhere.to_be:found", "tests.unit.test_guardrails:gone", "not a name", "os:sep"])

@@ -57,6 +57,8 @@ def row(n: int, name: str = "test", **changed) -> dict:
         "answers": [f"{n + 3} bolts"],
         "gold_passage_ids": [f"m{n}#0"],
         "retrieved_ids": [f"m{n}#0", f"m{(n + 1) % 12}#0"],
+        "extractive_reads": 2,
+        "generator_reads": 2,
     }
     for answerer, text in (("generator", f"{n + 3} bolts an hour"), ("extractive", f"{n + 3 + n % 2} bolts")):
         found |= {f"{answerer}_answer": text, f"{answerer}_cited": [f"m{n}#0"], f"{answerer}_f1": 0.8}
@@ -223,6 +225,27 @@ def test_a_pair_that_failed_in_one_order_has_failed(judge):
     assert (pairwise["n"], pairwise["failed"]) == (5, 1)
 
 
+def test_pairs_and_repeats_that_all_failed_stay_in_sight(judge):
+    endpoint, run = judge
+
+    def answer(asked) -> str:
+        again = asked["seed"] >= 13 + PARAMS.attempts
+        return "no idea" if again or "first_answer" in material(asked) else fair(asked)
+
+    endpoint.answer = answer
+    one = run(repeats=2, repeated=1).summary["sets"]["test"]
+    assert (one["pairwise"]["n"], one["pairwise"]["failed"], one["pairwise"]["preference"]) == (0, 6, None)
+    assert (one["pairwise"]["if_all_failed_a"], one["pairwise"]["if_all_failed_b"]) == (1.0, 0.0)
+    nothing = {"n": 0, "failed": 1, "times": 2, "agreement": None, "variance": None}
+    assert one["repeats"] == {"generator": nothing, "extractive": nothing}
+
+
+def test_nobody_asked_nothing_said(judge):
+    _, run = judge
+    same = [*ROWS, row(7, generator_answer="10 bolts", extractive_answer="10 bolts")]
+    assert run(same, pairwise=False).summary["sets"]["test"]["pairwise"] is None
+
+
 def test_refusals_are_failures(judge):
     endpoint, run = judge
     refused = set()
@@ -248,7 +271,7 @@ def test_what_was_not_answered_is_not_asked_about(judge):
         row(0, generator_answer="", generator_cited=[]),
         row(1, answerable=False, answers=[], gold_passage_ids=[]),
         row(2, generator_answer="5 bolts"),  # as the extractive one says
-        row(3, generator_cited=[]),
+        row(3, generator_cited=[], generator_reads=1),
         row(4, generator_cited=[], retrieved_ids=[]),
     ]
     seen = []
@@ -262,7 +285,7 @@ def test_what_was_not_answered_is_not_asked_about(judge):
     assert set(found.columns[1].values()) == {None}
     assert found.columns[4]["generator_judged_grounded"] == 0.0  # nothing was cited or shown
     grounds = [len(one["passages"]) for one in seen if "passages" in one and one["answer"] == "6 bolts an hour"]
-    assert grounds == [2]  # it cites nothing: the two that were shown
+    assert grounds == [1]  # it cites nothing: the one of two that it read
     pairwise = found.summary["sets"]["test"]["pairwise"]
     assert (pairwise["n"], pairwise["ties"]) == (3, 2)  # both answered 2, 3, 4; on 2 in the same words
     assert not any(shown["question"] == row(1)["question"] for shown in seen)
@@ -361,6 +384,22 @@ def test_wrong_labels_stop_before_anything_is_paid(judge, tmp_path):
     endpoint, run = judge
     with pytest.raises(DataError, match=r"data/gold/labels\.jsonl:1: expected a set among test, got 'gold'"):
         run(**labelled(tmp_path, [label(1, "x", 1, "gold")]))
+    assert endpoint.asked.total() == 0
+
+
+def test_a_run_that_cannot_begin_is_known_before(judge, tmp_path, monkeypatch):
+    """Without answers, and without asking anybody."""
+    endpoint, _ = judge
+    wrong = PARAMS.model_copy(update=labelled(tmp_path, [label(1, "x", 1, "gold")]))
+    with pytest.raises(DataError, match=r"data/gold/labels\.jsonl:1: expected a set among test, got 'gold'"):
+        judging.check(wrong, ["test"], tmp_path)
+    judging.check(wrong, ["test", "gold"], tmp_path)
+    monkeypatch.setenv("RAGLINE_LLM_TIMEOUT_S", "soon")
+    with pytest.raises(ConfigError, match="RAGLINE_LLM_TIMEOUT_S: expected a positive number"):
+        judging.check(PARAMS, ["test"], tmp_path)
+    monkeypatch.delenv("RAGLINE_JUDGE_BASE_URL")
+    with pytest.raises(ConfigError, match="RAGLINE_JUDGE_BASE_URL beside RAGLINE_JUDGE_API_KEY"):
+        judging.check(PARAMS, ["test"], tmp_path)
     assert endpoint.asked.total() == 0
 
 

@@ -75,6 +75,7 @@ class Silent:
     """A generator that declines, or fails."""
 
     failed: str = ""
+    reads: int = 5
 
     def answer(self, questions, retrieved):
         return [Written("", (), self.failed) for _ in questions]

@@ -11,7 +11,7 @@ import pytest
 from ragline import artifacts, builds, comparing, io
 from ragline.errors import DataError
 from ragline.reporting import failures, formats, summary
-from ragline.reporting.comparisons import Pair, Run, RunPair, find, read_pairs, read_runs
+from ragline.reporting.comparisons import Pair, Run, RunPair, find, read_pairs, read_runs, served_label
 from ragline.reporting.page import render as render_page
 from stages import report
 from tests.fixtures.parsed_page import Page
@@ -125,6 +125,8 @@ def test_worst_failures_stand_on_the_page_without_script(root: Path, page: Page)
 
 # --- against earlier runs --------------------------------------------------------------------------
 
+UNDECIDED = "not decisive with n = 400"
+SAME = {"difference": 0.0, "wins": 0, "losses": 0, "ties": 400}
 ROW = {"p_holm": 0.01, "p": 0.01, "n": 400, "n_clusters": 90, "wins": 40, "losses": 20, "ties": 340}
 
 
@@ -148,20 +150,52 @@ def run(*paired: RunPair, **changes: Any) -> Run:
          "better", "Better than 5b8bdfe in recall@5 and mrr@10 (test questions), recall@5 (gold set)."),
         ([run_pair("recall@5", "better"), run_pair("declined", "worse")],
          "worse", "Better than 5b8bdfe in recall@5 (test questions); worse in declined (test questions)."),
-        ([run_pair("answer_f1", "worse")], "worse", "Worse than 5b8bdfe in answer_f1 (test questions)."),
-        ([], "open", "The same answers as 5b8bdfe, question by question."),
+        ([run_pair("answer_f1", "worse")], "worse", "Worse than 5b8bdfe in answer_f1 as served (test questions)."),
+        ([run_pair("recall@5", UNDECIDED)], "open", "No decisive change since 5b8bdfe."),
+        ([run_pair("recall@5", UNDECIDED, **SAME)], "open", "The same scores as 5b8bdfe, question by question."),
+        ([], "open", "Not comparable with 5b8bdfe: no question in common."),
     ],
 )  # fmt: skip
 def test_verdict_of_a_run(paired: list[RunPair], look: str, text: str) -> None:
-    line = summary.verdict([run(*paired)])
+    line = summary.verdict([run(*paired)], [])
     assert (line.look, line.text) == (look, text)
 
 
-def test_an_undecided_run_and_the_first_one() -> None:
-    moved = [{"name": "test.n", "before": 1, "after": 2}]
-    undecided = run(run_pair("recall@5", "not decisive with n = 400"), metrics=moved)
-    assert summary.verdict([undecided]).text == "No decisive change since 5b8bdfe."
-    assert summary.verdict([]).text.startswith("A first run")
+def test_the_first_run_and_one_whose_forerunner_cannot_be_read() -> None:
+    assert summary.verdict([], []).text.startswith("A first run")
+    missing = summary.not_compared({"previous commit": "5b8bdfe: neither in git nor in DVC's cache"})
+    text = "Not compared with the previous commit: 5b8bdfe: neither in git nor in DVC's cache."
+    assert [line.text for line in missing] == [text]
+    assert summary.verdict([], missing).text == text
+    assert "5b8bdfe" in summary.verdict([run()], missing).text
+
+
+def test_runs_that_score_the_same_say_so_in_short() -> None:
+    pairs = [run_pair("recall@5", UNDECIDED, **SAME), run_pair("declined", UNDECIDED, **SAME)]
+    (line,) = summary.since(run(*pairs, code=["a.py"])).lines
+    assert line.text == "1 code file changed."
+    assert plain(pairs[0].words) == "the same with n = 400"
+    shared = summary.standing(run(*pairs, only_b=3)).text
+    assert shared == "The same scores as 5b8bdfe, question by question of those that both were asked."
+
+
+def test_a_mean_that_did_not_move_is_not_the_same_scores() -> None:
+    evens_out = run_pair("mrr@10", UNDECIDED, difference=0.0, wins=4, losses=4, ties=392)
+    assert summary.standing(run(evens_out)).text == "No decisive change since 5b8bdfe."
+
+
+def test_runs_without_a_question_in_common_are_told_apart() -> None:
+    (line,) = summary.since(run(only_a=3, only_b=4, code=["a.py"])).lines
+    assert line.text == "1 code file changed."
+
+
+def test_why_there_is_no_comparison_stands_on_the_page(root: Path, page: Page) -> None:
+    inputs = replace(report.gather(PARAMS, root), not_compared={"previous commit": "5b8bdfe: gone", "champion": "odd"})
+    text = Page(render_page(inputs)).text
+    assert "Not compared with the previous commit: 5b8bdfe: gone." in text
+    assert "Not compared with the champion: odd." in text
+    assert "A first run" not in text
+    assert "A first run" in page.text
 
 
 def test_since_tells_decisive_metrics_first_and_counts_what_differs() -> None:
@@ -170,7 +204,7 @@ def test_since_tells_decisive_metrics_first_and_counts_what_differs() -> None:
         run_pair("mrr@10", "worse"),
         run_pair("recall@5", "better"),
     ]
-    won = [{"set": "test", "question_id": n, "metric": m} for n in "ab" for m in ("recall@5", "answer_f1")]
+    won = [{"set": "test", "question_id": n, "metric": "recall@5"} for n in "ab"]
     found = summary.since(run(*paired, won=won, params=[{}], code=["a.py", "b.py"]))
     assert found.subject == "Against the previous commit, 5b8bdfe"
     *metrics, last = found.lines
@@ -193,9 +227,10 @@ def test_page_shows_the_comparison_with_another_run(tmp_path: Path) -> None:
     table = page.table("Same questions in pairs, against the previous commit, 5b8bdfe")
     cells = {(row[0], row[1], row[2], row[7]) for row in table[1:] if len(row) > 1}
     assert cells == {
-        (p.metric, shown(p.before), shown(p.after), f"{p.wins} · {p.ties} · {p.losses}") for p in found.paired
+        (served_label(p.metric), shown(p.before), shown(p.after), f"{p.wins} · {p.ties} · {p.losses}")
+        for p in found.paired
     }
-    assert summary.verdict(read_runs([asdict(found)])).text in page.text
+    assert summary.verdict(read_runs([asdict(found)]), []).text in page.text
     links = [value for _, name, value in page.attributes if name == "href" and value.startswith("#q=")]
     assert len(links) == min(20, len(found.won)) + min(20, len(found.lost))
 
@@ -244,10 +279,13 @@ SLICE = {
     ("slices", "text", "href"),
     [
         ([SLICE, {**SLICE, "value": "note", "difference": -0.1}],
-         "Furthest behind, gold set: kind returns, answer_f1 0.200 against 0.700 for the rest, "
+         "Furthest behind, gold set: kind returns, answer_f1 as served 0.200 against 0.700 for the rest, "
          "−0.500 (−0.600 to −0.400), n = 29.", "#set=gold&kind=returns"),
         ([{**SLICE, "by": "gold_position", "value": "3"}],
-         "Furthest behind, gold set: gold passage at place 3, answer_f1 0.200 against 0.700 for the rest, "
+         "Furthest behind, gold set: first gold passage read at place 3, answer_f1 as served 0.200 against 0.700 "
+         "for the rest, −0.500 (−0.600 to −0.400), n = 29.", "#slices"),
+        ([{**SLICE, "by": "gold_position", "value": "0"}],
+         "Furthest behind, gold set: no gold passage read, answer_f1 as served 0.200 against 0.700 for the rest, "
          "−0.500 (−0.600 to −0.400), n = 29.", "#slices"),
         ([{**SLICE, "worse": False}], "No kind of question is decisively worse than the rest.", "#slices"),
     ],
@@ -275,7 +313,11 @@ def test_warnings_name_what_weakens_the_numbers() -> None:
     ]
     assert (
         summary.warnings(
-            {"documents": 10, "dropped": {}}, questions, {"test": {"n_answerable": 400}}, {"judge": None}, []
+            {"documents": 10, "dropped": {}},
+            questions,
+            {"test": {"n_answerable": 400}},
+            {"outcomes": {}, "judge": None},
+            [],
         )
         == []
     )
@@ -301,6 +343,20 @@ def test_predictions_of_an_older_run_are_refused(tmp_path: Path) -> None:
     io.write_frame(columns, tmp_path / artifacts.PREDICTIONS)
     with pytest.raises(DataError, match=r"expected a column 'generator_outcome', got none; run `dvc repro evaluate`"):
         render(tmp_path)
+
+
+@pytest.mark.parametrize("name", report.TOLD)
+def test_comparisons_of_an_older_run_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / artifacts.COMPARISONS
+    io.write_json({key: None for key in report.TOLD if key != name}, path)
+    with pytest.raises(DataError, match=rf"expected '{name}', got none; run `dvc repro evaluate`"):
+        report.comparisons(path)
+
+
+def test_a_set_keeps_its_name() -> None:
+    rows = [{"set": "HR_FAQ", "extractive_outcome": "correct"}]
+    (line,) = summary.failing(rows, {"slices": {}}, "extractive")
+    assert plain(line.text) == "Gold set HR_FAQ: nothing goes wrong, n = 1."
 
 
 def test_an_endpoint_is_a_model_without_training(tmp_path: Path) -> None:

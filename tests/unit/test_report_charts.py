@@ -13,7 +13,7 @@ from markupsafe import Markup
 from scipy.optimize import isotonic_regression
 
 from ragline.reporting import answered, charts
-from ragline.reporting.charts import Axis, Bar, Part, Series, Told
+from ragline.reporting.charts import Axis, Bar, Part, Series, Spread, Told
 
 TOLD = Told('a "title" & more', "what <it> shows")
 STYLES = Path(charts.__file__).parent / "templates"
@@ -85,6 +85,10 @@ def test_ticks_lie_within(low: float, width: float) -> None:
         ([0.2, 0.4], Axis("", low=0, high=1), (0, 1)),
         ([0.2, 0.9], Axis(""), (0.2, 1.0)),
         ([3.0], Axis(""), (2.4, 3.6)),
+        # the only step of a training is 0; a value below where the axis must begin; more digits than a step of 1 has
+        ([0.0], Axis("", low=0, high=0), (0, 1)),
+        ([-5.0], Axis("", low=0), (0, 1)),
+        ([1e17], Axis(""), (0.9994e17, 1.0006e17)),
     ],
 )
 def test_domain_shows_no_noise(values: list[float], axis: Axis, expected: tuple[float, float]) -> None:
@@ -163,13 +167,28 @@ def test_line_chart_stands_where_the_numbers_are() -> None:
     st.integers(1, 2),
 )
 def test_interval_chart(found: list[tuple[int, tuple[float, float, float]]], n_series: int) -> None:
-    places = [(str(at + 1) if at < 5 else "none", n) for at, (n, _) in enumerate(found)]
-    values = [(at, mean, min(three), max(three)) for at, (_, three) in enumerate(found) for mean in [sorted(three)[1]]]
+    places = [str(at + 1) if at < 5 else "none" for at in range(len(found))]
+    values = [Spread(at, n, sorted(three)[1], min(three), max(three)) for at, (n, three) in enumerate(found)]
     series = [(name, number, values) for number, name in enumerate(["extractive", "generator"][:n_series])]
     axis = Axis("answer F1 (0 to 1)", low=0, high=1)
-    picture = parsed(charts.interval_chart(places, series, TOLD, "place of the first gold passage shown", axis))
+    picture = parsed(charts.interval_chart(places, series, TOLD, "place of the first gold passage read", axis))
     dots = [circle for circle in picture.iter("circle") if "dot" in circle.get("class", "")]
     assert len(dots) == n_series * (len(found) + 1)  # and one in the legend
+
+
+def test_interval_chart_has_a_line_of_n_for_each_series_where_they_differ() -> None:
+    three, two = ([Spread(at, n, 0.5, 0.4, 0.6) for at, n in sizes] for sizes in (((0, 7), (1, 3)), ((0, 6),)))
+    axis = Axis("F1", low=0, high=1)
+
+    def below(*series: list[Spread]) -> list[tuple[str, float]]:
+        named = [(name, number + 4, values) for number, (name, values) in enumerate(zip("ab", series, strict=False))]
+        picture = parsed(charts.interval_chart(["1", "none"], named, TOLD, "place", axis))
+        return [(words, top) for words, _, _, top, _ in boxes(picture) if words in ("7", "3", "6")]
+
+    (seven, line), (three_of_them, same), (six, next_line) = below(three, two)
+    assert (seven, three_of_them, six) == ("7", "3", "6")
+    assert (same, next_line) == (line, line + charts.LINE)
+    assert [words for words, _ in below(three, three)] == ["7", "3"]
 
 
 @settings(max_examples=40)

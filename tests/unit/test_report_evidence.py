@@ -66,6 +66,7 @@ COMPARISONS: dict[str, Any] = {
     "slices": {"gold": [slice_("howto", 0.05, False), slice_("error", -0.4, True), slice_("value", -0.2, True)]},
     "slices_too_small": {"gold": {"document": 7, "language": 0}},
     "judge": None,
+    "details": {"gold": {}},
 }  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def inputs(**changes: Any) -> Inputs:
             "parameters": 1000, "trained_parameters": 10,
         },
         generator_curve=[{"step": "1", "loss": "2", "dev_loss": ""}, {"step": "4", "loss": "1", "dev_loss": "1.5"}],
-        answering={"hybrid_weight": 0.5, "abstain_below": 0.3, "answerer": "extractive"},
+        answering={"hybrid_weight": 0.5, "abstain_below": 0.3, "answerer": "extractive", "reranker": None},
         metrics={
             "gold": {
                 "n": 50, "n_answerable": 4,
@@ -118,18 +119,13 @@ def inputs(**changes: Any) -> Inputs:
             question(1, 1, 1, 0.6), question(2, 1, 1, 0.7), question(3, 2, 2, 0.2), question(4, 0, 0, 0.4),
             question(5, 0, 0, 0.5, answerable=False),
         ],
-        failures=[], explored=[], passages={}, runs=[],
+        failures=[], explored=[], passages={}, runs=[], not_compared={},
         timings={
             "ingest": {"seconds": 30.0, "peak_mb": 200}, "chunk": {"seconds": 90.0, "peak_mb": 100}, "report": None,
         },
         python="", versions={},
     )  # fmt: skip
     return replace(whole, **changes)
-
-
-def without(*keys: str) -> Inputs:
-    """The same as an older version wrote it."""
-    return inputs(comparisons={key: value for key, value in COMPARISONS.items() if key not in keys})
 
 
 def rendered(given: Inputs) -> str:
@@ -300,14 +296,14 @@ FAILED = {
 }  # fmt: skip
 PREFERENCE = {
     "a": "extractive", "b": "generator", "n": 40, "failed": 1, "wins_a": 9, "wins_b": 21, "ties": 10,
-    "inconsistent": 6, "preference": 0.35, "low": 0.2, "high": 0.45,
+    "inconsistent": 6, "preference": 0.35, "low": 0.2, "high": 0.45, "if_all_failed_a": 0.366, "if_all_failed_b": 0.341,
 }  # fmt: skip
 
 
 def judged(**changes: Any) -> Inputs:
     values = {
         "answers": {"extractive": {"correct": VERDICTS}, "generator": {"correct": FAILED}}, "pairwise": PREFERENCE,
-        "repeats": {"extractive": {"n": 9, "times": 3, "agreement": 0.9, "variance": 0.01}, "generator": None},
+        "repeats": {"extractive": {"n": 9, "failed": 2, "times": 3, "agreement": 0.9, "variance": 0.01}},
         "length_slope": {"extractive": {"slope": 0.02, "low": 0.01, "high": 0.03}, "generator": None},
         "agreement": {"n": 20, "kappa": 0.6, "low": 0.4, "high": 0.8}, **changes,
     }  # fmt: skip
@@ -341,31 +337,67 @@ def test_judge_prefers_only_where_the_interval_says_so(low: float, high: float, 
     assert title in block.figures[0].title
 
 
+def test_judge_shows_what_failed_comparisons_could_change() -> None:
+    (block,) = section(judged(), "judge").blocks
+    assert (
+        "1 failed: the preference would lie between 0.341 and 0.366 if all were for generator or for extractive"
+        in block.figures[0].note
+    )
+    assert "(n\u00a0=\u00a09, 2 failed)" in block.words[0]
+    whole = PREFERENCE | {"failed": 0, "if_all_failed_a": 0.35, "if_all_failed_b": 0.35}
+    (block,) = section(judged(pairwise=whole), "judge").blocks
+    assert block.figures[0].note.endswith("changed the verdict. 0 failed.")
+
+
+def test_judge_whose_comparisons_all_failed() -> None:
+    nothing = dict.fromkeys(("n", "wins_a", "wins_b", "ties", "inconsistent"), 0) | {"failed": 41, "preference": None}
+    bounds = {"low": 0.0, "high": 1.0, "if_all_failed_a": 1.0, "if_all_failed_b": 0.1}
+    failed = {"n": 0, "failed": 5, "times": 3, "agreement": None, "variance": None}
+    (block,) = section(judged(pairwise=PREFERENCE | nothing | bounds, repeats={"extractive": failed}), "judge").blocks
+    assert not block.figures
+    assert block.words[0] == "Asked 3 times about the same extractive answers, it failed at least once on all 5."
+    assert block.words[-1] == (
+        "Of extractive against generator it compared nothing: 41 failed: the preference would lie between 0.100 and "
+        "1.000 if all were for generator or for extractive."
+    )
+
+
 def test_judge_without_people_says_so() -> None:
     (block,) = section(judged(agreement=None, pairwise=None, repeats=None, length_slope={}), "judge").blocks
     assert block.words == ("No labels of people: how far the judge can be trusted here is not known.",)
     assert not block.figures
 
 
-# --- what is missing -------------------------------------------------------------------------------
-
-
-def test_older_files_say_what_they_lack() -> None:
-    old = without("outcomes", "sensitivity", "risk_coverage", "slices", "slices_too_small", "judge")
-    view = evidence.view(old)
-    assert view["judge"] is None
-    lacks = {
-        "answers": "What became of each question is not",
-        "abstention": "Risk by coverage is not",
-        "slices": "Slices are not",
-    }
-    for name, words in lacks.items():
-        assert any(words in found for found in section(old, name).words), name
-    page = Page(rendered(old))
-    assert not page.open
-    assert [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")] == [
-        name for name in SECTIONS if name != "judge"
+def test_steps_without_a_number_are_counted_and_not_drawn() -> None:
+    curve = [
+        {"step": "10", "loss": "2.31", "dev_mrr@10": "0.501"},
+        {"step": "20", "loss": "nan", "dev_mrr@10": "nan"},
+        {"step": "30", "loss": "inf", "dev_mrr@10": ""},
     ]
+    block = only(section(inputs(retriever_curve=curve), "training").blocks, "Retriever")
+    assert block.words[1] == "Not a finite number, so not drawn: loss at 2 steps and dev_mrr@10 at 1 step."
+    assert told(block.figures[1])[1] == "step 0: 0.500, step 10: 0.501"
+    lost = [{"step": "0", "loss": "nan", "dev_mrr@10": "0.5"}]
+    assert rendered(inputs(retriever_curve=lost))  # a curve of one step, which is 0
+
+
+def test_places_are_those_that_each_answerer_read() -> None:
+    level = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    read = {
+        "extractive": {"0": {"n": 1, **level}, "3": {"n": 2, **level}},
+        "generator": {"0": {"n": 3, **level}},
+    }
+    given = inputs(comparisons=COMPARISONS | {"sensitivity": {"gold": read}})
+    block = only(section(given, "answers").blocks, "Answers to the gold set")
+    assert told(block.figures[1])[1] == "extractive: 3 0.500 (n 2), none 0.500 (n 1); generator: none 0.500 (n 3)"
+    rows = table(block, "Answer F1 by place of the first gold passage")
+    assert rows == {
+        "3": [("0.500", "0.400–0.600"), ("—", "")],
+        "none read": [("0.500", "0.400–0.600"), ("0.500", "0.400–0.600")],
+    }
+
+
+# --- what is missing -------------------------------------------------------------------------------
 
 
 def test_nothing_measured_yet() -> None:

@@ -103,6 +103,11 @@ def test_number_formats() -> None:
     assert [formats.plural(1, "document"), formats.plural(1290, "document")] == ["1 document", "1,290 documents"]
 
 
+def test_a_capital_leaves_names_as_they_are() -> None:
+    assert [formats.capital(text) for text in ("gold set HR_FAQ", "", "ähnlich")] == ["Gold set HR_FAQ", "", "Ähnlich"]
+    assert formats.sentence("kept: DPR.") == "Kept: DPR."
+
+
 def test_listed() -> None:
     assert [formats.listed(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
 

@@ -3,7 +3,8 @@
 import pytest
 
 from ragline import assessment, io, judging
-from ragline.artifacts import COMPARISONS, METRICS, PREDICTIONS
+from ragline.artifacts import COMPARISONS, GOLD, METRICS, PREDICTIONS
+from ragline.errors import ConfigError, MissingArtifact
 from tests.fixtures.endpoint import Endpoint
 from tests.unit import test_stage_evaluate as stage
 from tests.unit.test_judging import PARAMS, fair
@@ -15,6 +16,17 @@ ASKED = [*stage.ASKED, stage.UNANSWERABLE]
 
 def test_those_are_judged_who_answer():
     assert set(judging.ANSWERERS) == set(assessment.ANSWERERS)
+
+
+def test_a_judge_that_cannot_begin_stops_the_stage_before_anything_is_answered(root, monkeypatch):
+    for name in ("RAGLINE_JUDGE_BASE_URL", "RAGLINE_JUDGE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(assessment, "choose", lambda *_: pytest.fail("it has begun to search"))
+    with pytest.raises(ConfigError, match="expected RAGLINE_JUDGE_BASE_URL or OPENAI_BASE_URL"):
+        stage.run(root, ASKED, judge=PARAMS)
+    monkeypatch.setenv("RAGLINE_JUDGE_BASE_URL", "http://judge.test/v1")
+    with pytest.raises(MissingArtifact, match=r"labels\.jsonl"):
+        stage.run(root, ASKED, judge=PARAMS.model_copy(update={"labels": GOLD / "labels.jsonl"}))
 
 
 @pytest.mark.slow

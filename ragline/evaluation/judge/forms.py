@@ -77,12 +77,16 @@ def pairwise_prompt(first: Case, second: Case) -> Prompt:
 def data_line(shown: Mapping[str, Any]) -> str:
     """Material as one line of JSON: no text in it can end its string, begin a line, or spell a chat template's token.
 
-    Quotes and line ends are escaped as JSON does; `<`, with which `<|im_end|>` and `</s>` begin, as `\\u003c`.
+    Quotes and line ends are escaped as JSON does; `<`, with which `<|im_end|>` and `</s>` begin, as `\\u003c`, and in
+    texts `[`, with which `[INST]` begins, as `\\u005b`.
     """
     line = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
+    line = _STRING.sub(lambda text: text.group().replace("[", "\\u005b"), line)
     return _LINE_ENDS.sub(lambda end: f"\\u{ord(end.group()):04x}", line)
 
 
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+"""Of JSON; other brackets are its lists."""
 _LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """Those, and control characters, that JSON leaves as they are."""
 

@@ -45,15 +45,16 @@ def pairwise(
     Returns:
         n judged in both orders, failed, wins_a, wins_b, ties; `inconsistent` of the ties are those where the order
         changed what was said, so inconsistent / n is the position bias. `preference` for a, a tie half, with its
-        interval. None where no question was judged in both orders.
+        interval; if_all_failed_a and if_all_failed_b: what it would be over all questions, had every failed verdict
+        been for a, or for b. Where no question was judged in both orders the preference is None, and any is possible.
+        None where there is no question.
     """
-    judged = {question: (x, y) for question, (x, y) in orders.items() if x is not None and y is not None}
-    if not judged:
+    if not orders:
         return None
-    values = {question: x if x == y else 0.5 for question, (x, y) in judged.items()}
-    interval = significance.interval(values, clusters, resamples, seed)
+    judged = {question: (x, y) for question, (x, y) in orders.items() if x is not None and y is not None}
+    values = {question: _preferred(x, y) for question, (x, y) in judged.items()}
     wins_a, wins_b = (sum(value == won for value in values.values()) for won in (1.0, 0.0))
-    return {
+    found: dict[str, Any] = {
         "a": a,
         "b": b,
         "n": len(judged),
@@ -62,8 +63,21 @@ def pairwise(
         "wins_b": wins_b,
         "ties": len(judged) - wins_a - wins_b,
         "inconsistent": sum(x != y for x, y in judged.values()),
-        **rounded({"preference": interval.mean, "low": interval.low, "high": interval.high}),
+        **{"preference": None, "low": 0.0, "high": 1.0},
     }
+    if judged:
+        interval = significance.interval(values, clusters, resamples, seed)
+        found |= rounded({"preference": interval.mean, "low": interval.low, "high": interval.high})
+    bounds = {"if_all_failed_a": _had_failed_been(1.0, orders), "if_all_failed_b": _had_failed_been(0.0, orders)}
+    return found | rounded(bounds)
+
+
+def _preferred(ahead: float, behind: float) -> float:
+    return ahead if ahead == behind else 0.5
+
+
+def _had_failed_been(value: float, orders: Mapping[str, tuple[float | None, float | None]]) -> float:
+    return fmean(_preferred(*(value if one is None else one for one in order)) for order in orders.values())
 
 
 def repeats(verdicts: Sequence[Sequence[float | None]]) -> dict[str, Any] | None:
@@ -74,14 +88,17 @@ def repeats(verdicts: Sequence[Sequence[float | None]]) -> dict[str, Any] | None
 
     Returns:
         n answers judged every time, failed, times; agreement: of two verdicts on one answer, how often they are the
-        same; variance of the verdicts on one answer, the mean over answers. None where no answer was judged every time.
+        same; variance of the verdicts on one answer, the mean over answers; both None where no answer was judged every
+        time. None where there is no answer.
     """
-    whole = [judged for one in verdicts if len(judged := [v for v in one if v is not None]) == len(one)]
-    if not whole:
+    if not verdicts:
         return None
+    whole = [judged for one in verdicts if len(judged := [v for v in one if v is not None]) == len(one)]
+    counts = {"n": len(whole), "failed": len(verdicts) - len(whole), "times": len(verdicts[0])}
+    if not whole:
+        return counts | {"agreement": None, "variance": None}
     same = fmean(fmean(x == y for x, y in combinations(one, 2)) for one in whole)
     spread = fmean(variance(one) for one in whole)
-    counts = {"n": len(whole), "failed": len(verdicts) - len(whole), "times": len(whole[0])}
     return counts | rounded({"agreement": same, "variance": spread})
 
 

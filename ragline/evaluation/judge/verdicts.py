@@ -4,7 +4,7 @@ What is judged is what answer F1 scores: every answer as it was written, to ques
 
 - An answerer that declined, or failed, gave no answer: it is neither correct nor relevant (0), nobody is asked, and
   whether it is grounded, or better than another, is no question.
-- An answer that cites nothing is held against the passages that were shown; without any it is not grounded (0).
+- An answer that cites nothing is held against the passages that its answerer read; without any it is not grounded (0).
 - Two answers of the same words are a tie; nobody is asked.
 """
 
@@ -53,8 +53,8 @@ def said(row: Row, answerer: str) -> str:
 
 
 def read(row: Row, answerer: str) -> list[str]:
-    """Ids of the passages that the answer rests on: those cited, else those shown."""
-    return list(row[f"{answerer}_cited"]) or list(row["retrieved_ids"])
+    """Ids of the passages that the answer rests on: those cited, else those that the answerer read."""
+    return list(row[f"{answerer}_cited"]) or list(row["retrieved_ids"])[: row[f"{answerer}_reads"]]
 
 
 def wanted(rows: Sequence[Row], answerers: Sequence[str], pairwise: bool, repeats: int, repeated: int) -> list[Task]:
@@ -200,7 +200,7 @@ class _Set:
         return {**_named("mean", found), "n_labels": found.n}
 
     def pairwise(self, a: str, b: str) -> dict[str, Any] | None:
-        """a against b, where both answered."""
+        """a against b, where both answered; None where nobody was asked."""
         orders: dict[str, tuple[float | None, float | None]] = {}
         for at, row in self.rows.items():
             ahead, behind = _orders(at, a, b)
@@ -209,7 +209,8 @@ class _Set:
                 orders[row["question_id"]] = (self.verdicts[ahead], None if of_b is None else 1 - of_b)
             elif said(row, a) and said(row, a) == said(row, b):
                 orders[row["question_id"]] = (0.5, 0.5)
-        return tallies.pairwise(a, b, orders, self.clusters, *self.resampling)
+        asked = any(_orders(at, a, b)[0] in self.verdicts for at in self.rows)
+        return tallies.pairwise(a, b, orders, self.clusters, *self.resampling) if asked else None
 
     def repeats(self, answerer: str) -> dict[str, Any] | None:
         """What was said, time after time, of the answers that the judge was asked about again."""

@@ -96,7 +96,8 @@ function explore(data) {
   fill("kind", values("kind").map((value) => [value, value]));
   fill("language", values("language").map((value) => [value, value || "not known"]));
   fill("answerer", data.answerers.map((name) => [name, name === data.served ? `${name} (served)` : name]));
-  document.getElementById("documents").append(...values("document").map((value) => el("option", { value })));
+  const documents = new Set(values("document"));
+  document.getElementById("documents").append(...[...documents].map((value) => el("option", { value })));
 
   /* state in the address: filters as they are, and `q` for the question that is open */
 
@@ -134,7 +135,8 @@ function explore(data) {
     const wanted = FILTERS.map((name) => [name, field(name).value]).filter(([, value]) => value !== "");
     const kept = (q) => words.every((word) => q.words.includes(word)) && wanted.every(([name, value]) =>
       name === "outcome" ? value === outcome(q) || (value === "failed-any" && went(q) === "failed")
-        : name === "document" ? q.document.toLowerCase().includes(value.toLowerCase()) : q[name] === value);
+        : name === "document" && !documents.has(value) ? q.document.toLowerCase().includes(value.toLowerCase())
+          : q[name] === value);
     found = questions.filter(kept).sort(SORTS[field("sort").value]);
     page = 0;
     list();
@@ -203,7 +205,7 @@ function explore(data) {
         `Confidence ${fixed(q.confidence)}: the system ${q.declined ? "declined" : "answered"}.`),
       missing.length ? el("h3", null, "What should have been found") : null,
       missing.length ? el("ul", { class: "passages" }, missing.map((at) => passage(q, at, null, true))) : null,
-      el("h3", null, "What the answerers saw, best first"),
+      el("h3", null, "The first passages found; an answerer may read fewer"),
       legend(),
       el("ol", { class: "passages" }, q.shown.map(([at, score, gold]) => passage(q, at, score, gold)))));
     dialog.querySelector("[name=previous]").disabled = at <= 0;

@@ -58,10 +58,10 @@ check: $(VENV)/.ragline-dev ## style, types and the fast tests, about a minute
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -q -n 2 --dist loadscope -m '$(FAST)'
+	pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m '$(FAST)'
 
 test: $(VENV)/.ragline-dev ## every test, also those that run DVC, Prefect and a browser
-	pytest -q -n 2 --dist loadscope
+	pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
 deps: $(VENV)/.ragline-dev ## bring the code deps in dvc.yaml in line with the imports
 	@python -m tools.deps

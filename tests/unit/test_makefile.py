@@ -89,7 +89,11 @@ def test_changed_dependencies_are_installed(make, name):
 
 def test_a_wider_set_up_serves_the_narrower_targets(make):
     make("test")
-    assert make.calls() == [VENV_CALL, PIP_CALL + ".[flows,dev]", "pytest -q -n 2 --dist loadscope"]
+    assert make.calls() == [
+        VENV_CALL,
+        PIP_CALL + ".[flows,dev]",
+        "pytest -q -n 2 --dist loadscope --no-loadscope-reorder",
+    ]
     make("run", "flow")
     assert make.calls() == [*RUN_CALLS, HEAL_CALL, "python -m flows.pipeline"]
 

@@ -26,7 +26,7 @@ def lines(comparison: Comparison, width: int = 100) -> list[str]:
         f"before  {comparison.a}",
         f"after   {comparison.b}",
         "",
-        *(_aligned(row, widths) for row in table),
+        *([] if _same(comparison) else [_aligned(row, widths) for row in table]),
         _grounds(comparison),
         "",
         *_changes(comparison, width),
@@ -39,10 +39,7 @@ def markdown(comparison: Comparison) -> list[str]:
     rows = [
         f"**{_escaped(comparison.b)}** against **{_escaped(comparison.a)}**",
         "",
-        _row(HEADER),
-        _row("---" if name in ("set", "metric", "verdict") else "---:" for name in HEADER),
-        *(_row(_cells(row)) for row in comparison.paired),
-        "",
+        *([] if _same(comparison) else _rows(comparison)),
         _grounds(comparison),
         "",
         *(
@@ -58,6 +55,16 @@ def markdown(comparison: Comparison) -> list[str]:
         rows += [f"- {_code(q.question)} ({_escaped(q.set)}, {q.metric} {q.before:.2f} → {q.after:.2f})" for q in shown]
         rows += ["", "</details>"]
     return rows
+
+
+def _same(comparison: Comparison) -> bool:
+    """Whether there are questions in common, and all score as before."""
+    return bool(comparison.paired) and all(row.wins == row.losses == 0 for row in comparison.paired)
+
+
+def _rows(comparison: Comparison) -> list[str]:
+    head = [_row(HEADER), _row("---" if name in ("set", "metric", "verdict") else "---:" for name in HEADER)]
+    return [*head, *(_row(_cells(row)) for row in comparison.paired), ""]
 
 
 def _cells(row: Paired) -> tuple[str, ...]:
@@ -90,7 +97,10 @@ def _grounds(comparison: Comparison) -> str:
     if not comparison.paired:
         return f"no question in common: {comparison.only_a} were asked before alone, {comparison.only_b} after alone"
     rows = len(comparison.paired)
-    grounds = f"intervals over documents; p corrected for {rows} {'row' if rows == 1 else 'rows'} (Holm)"
+    grounds = "the same scores, question by question"
+    if not _same(comparison):
+        corrected = f"p corrected for {rows} {'row' if rows == 1 else 'rows'} (Holm)"
+        grounds = f"intervals over documents; {corrected}; answers as served: one held back counts 0"
     if comparison.only_a or comparison.only_b:
         grounds += f"; left out: {comparison.only_a} questions asked before alone, {comparison.only_b} after alone"
     return grounds

@@ -55,7 +55,7 @@ def render(inputs: Inputs) -> str:
         "nothing_new": not any(run.moved for run in runs),
         "figures": summary.figures(inputs.metrics, inputs.comparisons["intervals"], search, served),
         "failing": summary.failing(inputs.predictions, inputs.comparisons, served),
-        "warnings": missing[0 if runs else 1 :]
+        "warnings": missing
         + summary.warnings(inputs.ingest, inputs.questions, inputs.metrics, inputs.comparisons, pairs),
         "findings": summary.findings(
             inputs.ingest, inputs.chunk, inputs.questions, inputs.retriever, inputs.metrics, pairs

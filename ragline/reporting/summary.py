@@ -80,7 +80,8 @@ class Figure:
 
 def not_compared(reasons: Mapping[str, str]) -> list[Line]:
     """Which earlier runs could not be read, and why."""
-    return [Line(sentence(f"Not compared with the {name}: {reason}")) for name, reason in reasons.items()]
+    told = {name: reason.replace("`", "") for name, reason in reasons.items()}
+    return [Line(sentence(f"Not compared with the {name}: {reason}")) for name, reason in told.items()]
 
 
 def verdict(runs: Sequence[Run], missing: Sequence[Line]) -> Line:
@@ -91,7 +92,9 @@ def verdict(runs: Sequence[Run], missing: Sequence[Line]) -> Line:
     """
     if runs:
         return standing(runs[0])
-    return missing[0] if missing else Line("A first run: there is no earlier commit to compare it with.")
+    if missing:
+        return Line("Not compared with an earlier run: none can be read on this machine.")
+    return Line("A first run: there is no earlier commit to compare it with.")
 
 
 def standing(run: Run) -> Line:

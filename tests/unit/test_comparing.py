@@ -297,6 +297,13 @@ def test_for_a_pull_request_nothing_is_markup(many):
     assert all(line.count("`") == 2 and "<img" in line.split("`")[1] for line in questions)
 
 
+def test_runs_that_score_the_same_are_told_in_one_line():
+    same = compare("", build(answer_f1={0: 0.5, 1: 1.0}), build(answer_f1={0: 0.5, 1: 1.0}))
+    for told in (side_by_side.lines(same), side_by_side.markdown(same)):
+        assert "the same scores, question by question" in told
+        assert not any("95 %" in line or "decisive" in line for line in told)
+
+
 def test_nothing_in_common():
     lines = side_by_side.lines(compare("", build(answer_f1={0: 1.0}), build(answer_f1={1: 1.0, 2: 0.0})))
     assert "no question in common: 1 were asked before alone, 2 after alone" in lines

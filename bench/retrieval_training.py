@@ -27,9 +27,7 @@ Arms, each alone and as `NAME + bm25`, hybrid search with it:
 import argparse
 import json
 import logging
-import multiprocessing
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -51,8 +49,9 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import batch_to_device
 from transformers import get_cosine_schedule_with_warmup
 
+from bench.kept import once, peak_mb
 from bench.retrieval_sets import SETS, Set
-from ragline import io, repro
+from ragline import repro
 from ragline.evaluation import retrieval, significance
 from ragline.io import Vectors
 from ragline.retrieval import encoder, fuse, index, lexical, mine, search, train
@@ -162,7 +161,7 @@ def by_localrqa(data: Set, seed: int, steps: int | None, plain: bool) -> Trained
     asked = model.encode([q.question for q in posed], show_progress_bar=False)
     near = 2 * asked @ stored.T - (stored**2).sum(1)  # the nearest by L2 come first
     run = {q.question_id: _top(scores, passages) for q, scores in zip(posed, near, strict=True)}
-    return Trained(run, seconds, total * batch, 0.0, encoding_s, len(passages), _peak_mb())
+    return Trained(run, seconds, total * batch, 0.0, encoding_s, len(passages), peak_mb())
 
 
 def by_sentence_transformers(data: Set, seed: int, steps: int | None) -> Trained:
@@ -218,7 +217,7 @@ def by_us(data: Set, seed: int, steps: int | None, store: Path, towers: str, har
     if shared:
         return _shared(data, model, seconds, pairs, mining_s)
     side = Encoder(model, base.passages, base.fingerprint)
-    return Trained(_found(data, side, vectors), seconds, pairs, mining_s, 0.0, 0, _peak_mb())
+    return Trained(_found(data, side, vectors), seconds, pairs, mining_s, 0.0, 0, peak_mb())
 
 
 def _shared(data: Set, model: SentenceTransformer, seconds: float, pairs: int, mining_s: float) -> Trained:
@@ -227,7 +226,7 @@ def _shared(data: Set, model: SentenceTransformer, seconds: float, pairs: int, m
     vectors = corpus_vectors(tuned, data.passages)
     encoding_s = time.perf_counter() - started
     run = _found(data, tuned, vectors)
-    return Trained(run, seconds, pairs, mining_s, encoding_s, len(data.passages), _peak_mb())
+    return Trained(run, seconds, pairs, mining_s, encoding_s, len(data.passages), peak_mb())
 
 
 def _found(data: Set, side: Encoder, vectors: Vectors) -> Run:
@@ -284,10 +283,6 @@ def _top(values: Vectors, passages: Sequence[Passage]) -> dict[str, float]:
     return {passages[row].passage_id: float(values[row]) for row in best}
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 # --- scores --------------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +310,8 @@ def measure(
     costs: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         for arm in arms:
-            found = once(work / f"{data.name}-{arm}-{seed}.json", arm, data, seed, steps, plain, work / "base")
+            kept = work / f"{data.name}-{arm}-{seed}.json"
+            found = Trained(**once(kept, trained, arm, data, seed, steps, plain, work / "base"))
             runs.setdefault(arm, []).append(found.run)
             cost = {name: value for name, value in asdict(found).items() if name != "run"}
             cost["pairs_per_s"] = found.pairs / found.seconds
@@ -360,14 +356,6 @@ def _against(tables: dict[str, Table], other: str, clusters: dict[str, str]) -> 
 
 def _paired(a: Table, b: Table, clusters: dict[str, str]) -> dict[str, Any]:
     return {m: asdict(significance.paired(values, b[m], clusters, RESAMPLES, 0)) for m, values in a.items()}
-
-
-def once(kept: Path, *training: Any) -> Trained:
-    """What the file holds; where there is none, a training in a process of its own, and the file."""
-    if not kept.is_file():
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            io.write_json(asdict(pool.apply(trained, training)), kept)
-    return Trained(**json.loads(kept.read_text(encoding="utf-8")))
 
 
 def table(name: str, result: dict[str, Any]) -> str:

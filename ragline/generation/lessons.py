@@ -31,13 +31,14 @@ def supervised(material: Sequence[Material], passages: int) -> list[Lesson]:
 
 
 def among_distractors(
-    material: Sequence[Material], passages: int, without_gold: float, rng: random.Random
+    material: Sequence[Material], passages: int, without_gold: float, rng: random.Random, cites: bool = True
 ) -> list[Lesson]:
     """The best gold passage somewhere among the nearest distractors; or these alone, and the sentence that declines.
 
     Args:
         passages: shown per question; fewer where there are too few distractors.
         without_gold: share of the questions whose gold passage is held back; exact up to rounding.
+        cites: whether the answer ends with the number of its passage.
     """
     held_back = set(rng.sample(range(len(material)), round(without_gold * len(material))))
     lessons = []
@@ -45,6 +46,6 @@ def among_distractors(
         best = [] if number in held_back else [m.gold[0]]
         shown = [*best, *m.distractors[: passages - len(best)]]
         order = rng.sample(range(len(shown)), len(shown))
-        answer = ABSTENTION if number in held_back else target(m.answer, [order.index(0)])
+        answer = target(m.answer, [order.index(0)]) if best and cites else m.answer if best else ABSTENTION
         lessons.append(Lesson(m.question, tuple(shown[place] for place in order), answer))
     return lessons

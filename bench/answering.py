@@ -65,7 +65,8 @@ def by_transformers(reader: fid.Reader, tokens: int) -> Answer:
         **encoder.config.to_dict()
         | {"is_decoder": True, "add_cross_attention": True, "num_hidden_layers": len(fid.DECODER_LAYERS)}
     )
-    model: Any = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(shape)).to(repro.device()).eval()
+    made: Any = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(shape))
+    model = made.to(repro.device()).eval()
     most = reader.config.passages * reader.config.max_input_tokens
 
     def answer(questions: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:

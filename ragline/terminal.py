@@ -98,7 +98,8 @@ def _turn(stream: Callable[[], Iterator[str | Reply]], system: qa.System, say: C
     try:
         for piece in stream():
             if isinstance(piece, Reply):
-                ends = [*_remarks(piece, system.settings.abstain_below), *_rests_on(piece.answer, system)]
+                remarks = [*_understood(piece), *_remarks(piece, system.settings.abstain_below)]
+                ends = [*remarks, *_rests_on(piece.answer, system)]
                 say("\n".join(["", *ends, ""]) + "\n")
                 return piece.answer
             say(piece)
@@ -107,6 +108,12 @@ def _turn(stream: Callable[[], Iterator[str | Reply]], system: qa.System, say: C
     except (DataError, ServiceError) as error:
         say(f"\n(no answer: {error})\n\n")
     return None
+
+
+def _understood(reply: Reply) -> list[str]:
+    """What was searched for, where that is not what was typed."""
+    turn = reply.turn
+    return [f"(searched for: {turn.standalone})"] if turn is not None and turn.standalone != turn.asked else []
 
 
 def _rests_on(answer: Answer, system: qa.System) -> list[str]:

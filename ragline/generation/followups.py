@@ -41,6 +41,7 @@ _ASKS = re.compile(
     r"\b(?:what|how|which|who|whose|where|when|why|is|are|was|were|do|does|did|can|could|should|would|will|has|have)\b",
     re.IGNORECASE,
 )
+_ABOUT = re.compile(r"\A\W*(?:(?:and|but|or|so|then|also|okay|ok)\W+)*(?:what|how)\s+about\s+", re.IGNORECASE)
 _EXPLETIVE = re.compile(
     r"\b(?:is|was|would)\s+it\s+(?:be\s+)?\w+\s+(?:to|that|if)\b|\bdoes\s+it\s+(?:take|matter|make\s+sense)\b"
     r"|\bit\s+(?:takes?|seems?|looks?)\b",
@@ -119,12 +120,18 @@ def points_back(question: str) -> bool:
 
 
 def with_words_of(before: str, question: str) -> str:
-    """A question that points back after the words of the one before that it lacks; any other as it is."""
+    """A question that points back, and the words of the one before that it lacks; any other as it is.
+
+    Of `And what about JSON?` what it is about stands first and twice, as it takes the place of something else.
+    """
     if not points_back(question):
         return question
     own = {word.lower() for word in content(question)}
-    carried = [word for word in content(before) if word.lower() not in own][-CARRIED:]
-    return f"{' '.join(carried)}: {question}" if carried else question
+    carried = " ".join([word for word in content(before) if word.lower() not in own][-CARRIED:])
+    new = _ABOUT.sub("", question).strip(" ?") if _ABOUT.match(question) else ""
+    if carried and new:
+        return f"{new}, {new}: {carried}"
+    return f"{carried}: {question}" if carried else question
 
 
 def content(text: str) -> list[str]:

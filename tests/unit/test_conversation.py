@@ -238,6 +238,14 @@ def test_a_conversation_on_the_screen(system):
     assert talk.turns == []
 
 
+def test_what_a_follow_up_was_searched_for_is_said_below_its_answer(system):
+    said, talk = screen(system, [STOP, "And why?"])
+    first, second = (turn.standalone for turn in talk.turns)
+    assert first == STOP and second != "And why?"
+    assert said.count("(searched for: ") == 1
+    assert f"\n(searched for: {second})\n" in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -19,7 +19,8 @@ def turn(asked, answered="an answer", standalone=None):
     [
         ("And with a different separator?", "read csv file: And with a different separator?"),
         ("Why?", "read csv file: Why?"),
-        ("What about Excel?", "read csv file: What about Excel?"),
+        ("What about Excel?", "Excel, Excel: read csv file"),
+        ("and what about the FILE?", "the FILE, the FILE: read csv"),
         ("How do I write it back?", "read csv file: How do I write it back?"),
         ("Line by line?", "read csv file: Line by line?"),
         ("How do I do that?", "read csv file: How do I do that?"),

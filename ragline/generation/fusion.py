@@ -22,7 +22,7 @@ from ragline.generation.language_model import LanguageModel, Prompt, pad, padded
 from ragline.types import Hit
 
 TOKENS_AT_ONCE = 32768
-"""Passage tokens of all questions that are answered at once; each layer of the decoder keeps keys and values of them."""
+"""Passage tokens of all questions that are answered at once; each decoder layer keeps keys and values of them."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from ragline import repro, training
@@ -134,7 +134,7 @@ def fit(
         )
     model: Any = with_adapters(reader.model, schedule.lora) if schedule.lora else reader.model
     model.config.use_cache = False
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
         args=_arguments(schedule, len(taught), checkpoints, deepspeed),
         train_dataset=_Lessons(taught),
@@ -236,6 +236,18 @@ class _Lessons(Dataset[Encoded]):
 
     def __getitem__(self, row: int) -> Encoded:
         return self.rows[row]
+
+
+class _Trainer(Trainer):
+    """Where processes share each batch, an epoch's odd lessons are left out, but those for dev never are."""
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """As `Trainer.get_eval_dataloader`."""
+        drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drops
 
 
 def _arguments(schedule: Schedule, examples: int, checkpoints: Path, deepspeed: str | None) -> TrainingArguments:

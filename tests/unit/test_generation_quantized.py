@@ -78,5 +78,5 @@ def test_zero3_cannot_cut_four_bits_up(tmp_path, monkeypatch):
     reader = base(tmp_path, "llama")
     rows = sft.encode(reader, LESSONS)[0]
     monkeypatch.setattr(sft, "_deepspeed", lambda: str(sft.ZERO / "zero3.json"))
-    with pytest.raises(ConfigError, match="expected zero2 or none with train_generator.quantize, got ZeRO-3"):
+    with pytest.raises(ConfigError, match=r"expected zero2 or none with train_generator\.quantize, got ZeRO-3"):
         sft.fit(reader, rows, rows, schedule("llama"), tmp_path / "c")

@@ -25,7 +25,7 @@ from ragline.artifacts import (
 )
 from ragline.builtin import model_folder, shipped_weights
 from ragline.errors import ConfigError
-from ragline.generation import endpoint, fid, language_model, lessons, sft, train
+from ragline.generation import endpoint, fid, fusion, language_model, lessons, sft, train
 from ragline.llm.calls import Prices
 from ragline.reading import Reading
 from ragline.retrieval import encoder, exact, index, mine, search
@@ -44,6 +44,9 @@ FID_READS = 512
 """Tokens that the built-in reader's encoder has places for."""
 WEIGHED = 30
 """Nearest passages of a question among which its distractors are."""
+
+Teach = Callable[[Sequence[QAExample]], list[train.Lesson]]
+"""Questions to what a generator is shown of them."""
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +91,8 @@ class TrainGeneratorParams(Section):
     """Section `train_generator`."""
 
     base_model: str
-    """With `fid` builtin:minilm-reader; with `sft` and `swr` a causal or encoder-decoder language model by folder or
-    hub id; with `endpoint` the model's name there."""
+    """With `fid` builtin:minilm-reader or an encoder-decoder such as T5 by folder or hub id; with `sft` and `swr` a
+    causal or encoder-decoder language model likewise; with `endpoint` the model's name there."""
     method: Literal["fid", "sft", "swr", "endpoint"]
     """`fid`: fusion-in-decoder over the passages found. `sft`: a language model on gold passages. `swr`: the same on
     gold among distractors that the frozen retriever finds. `endpoint`: nothing is trained, a served model answers."""
@@ -104,18 +107,20 @@ class TrainGeneratorParams(Section):
     max_input_tokens: Annotated[int, Field(ge=32, le=131072)]
     """Question and passages (with `fid` each passage) together; passages are cut, never the question."""
     max_answer_tokens: Annotated[int, Field(ge=4, le=4096)]
-    """Longer answers are not learnt from (with `fid`: cut)."""
+    """Longer answers are not learnt from (with builtin:minilm-reader: cut)."""
     evaluations: PositiveInt
     """Dev losses taken while training; the best checkpoint is kept."""
     seed: int
     swr: DistractorParams | None = None
     """For `swr`."""
     lora: LoraParams | None = None
-    """For `sft` and `swr`; null: all weights are trained."""
+    """For a language model; null: all weights are trained."""
+    quantize: language_model.Quantize | None = None
+    """For a language model with `lora`: its frozen weights are rounded to 4 bits, NF4; null: they stay as they are."""
     patience: PositiveInt | None = None
-    """For `sft` and `swr`: dev losses in a row without a better one after which training ends; null: it goes on."""
+    """For a language model: dev losses in a row without a better one after which training ends; null: it goes on."""
     gradient_checkpointing: bool | None = None
-    """For `sft` and `swr`: activations computed twice rather than kept: less memory, a third more time."""
+    """For a language model: activations computed twice rather than kept: less memory, a third more time."""
     endpoint: EndpointParams | None = None
     """For `endpoint`."""
 
@@ -146,21 +151,25 @@ def settled(params: TrainGeneratorParams) -> None:
     Raises:
         ConfigError: they do not.
     """
-    for name, methods in {
-        "swr": ("swr",),
-        "endpoint": ("endpoint",),
-        "lora": ("sft", "swr"),
-        "patience": ("sft", "swr"),
-        "gradient_checkpointing": ("sft", "swr"),
-    }.items():
-        given, fits = getattr(params, name) is not None, params.method in methods
+    for name in ("swr", "endpoint"):
+        given, fits = getattr(params, name) is not None, params.method == name
         if given and not fits:
             raise ConfigError(f"train_generator.{name}: expected null with method {params.method}; mend params.yaml")
-        if fits and not given and name == params.method:
+        if fits and not given:
             raise ConfigError(f"train_generator.{name}: expected settings with method {name}, got null; give them")
-    if params.method == "fid" and params.max_input_tokens > FID_READS:
+    builtin = params.method == "fid" and params.base_model in fid.ENCODERS
+    what = params.base_model if builtin else f"method {params.method}"
+    for name in ("lora", "quantize", "patience", "gradient_checkpointing"):
+        if getattr(params, name) is not None and (builtin or params.method == "endpoint"):
+            raise ConfigError(f"train_generator.{name}: expected null with {what}; mend params.yaml")
+    if params.quantize and not params.lora:
         raise ConfigError(
-            f"train_generator.max_input_tokens: expected at most {FID_READS} with method fid, "
+            f"train_generator.quantize: expected null without lora, as rounded weights cannot be trained, got "
+            f"{params.quantize}; give lora, or set it to null"
+        )
+    if builtin and params.max_input_tokens > FID_READS:
+        raise ConfigError(
+            f"train_generator.max_input_tokens: expected at most {FID_READS} with {what}, "
             f"got {params.max_input_tokens}; lower it"
         )
 
@@ -196,7 +205,17 @@ def questions(params: TrainGeneratorParams, root: Path) -> tuple[list[QAExample]
 
 def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
     """Fusion-in-decoder over the passages found, gold among them."""
-    ground = corpus(root)
+    return (_by_reader if params.base_model in fid.ENCODERS else _by_fused_model)(params, root)
+
+
+def _by_fused_model(params: TrainGeneratorParams, root: Path) -> Outcome:
+    """An encoder-decoder of transformers."""
+    base = fusion.fused(language_model.load_base(params.base_model, _limits(params), root, params.quantize))
+    return _tuned(params, root, base, _found_lessons(params, corpus(root)))
+
+
+def _found_lessons(params: TrainGeneratorParams, ground: Corpus) -> Teach:
+    """Lessons on what the tuned retriever finds, in shuffled order."""
     reading = ground.reading
     ann = index.build(ground.vectors, "flat")
     rng = random.Random(params.seed)
@@ -215,7 +234,12 @@ def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
             for q, ids in zip(asked, chosen, strict=True)
         ]
 
-    taught, dev = (shown(asked) for asked in questions(params, root))
+    return shown
+
+
+def _by_reader(params: TrainGeneratorParams, root: Path) -> Outcome:
+    """The small reader of this project."""
+    taught, dev = map(_found_lessons(params, corpus(root)), questions(params, root))
     config = fid.ReaderConfig(
         fid.ENCODERS.get(params.base_model, ""), params.passages, params.max_input_tokens, params.max_answer_tokens
     )
@@ -237,16 +261,24 @@ def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
 
 def by_language_model(params: TrainGeneratorParams, root: Path) -> Outcome:
     """A language model, on gold passages alone or among distractors."""
-    base = language_model.load_base(params.base_model, _limits(params), root)
+    base = language_model.load_base(params.base_model, _limits(params), root, params.quantize)
     ground = corpus(root)
     rng = random.Random(params.seed)
 
-    def encoded(asked: Sequence[QAExample]) -> tuple[list[sft.Encoded], dict[str, int]]:
+    def shown(asked: Sequence[QAExample]) -> list[train.Lesson]:
         material = materials(asked, ground, params.swr.margin if params.swr else None)
         if params.swr:
-            shown = lessons.among_distractors(material, params.passages, params.swr.without_gold, rng)
-        else:
-            shown = lessons.supervised(material, params.passages)
+            return lessons.among_distractors(material, params.passages, params.swr.without_gold, rng)
+        return lessons.supervised(material, params.passages)
+
+    return _tuned(params, root, base, shown)
+
+
+def _tuned(params: TrainGeneratorParams, root: Path, base: language_model.LanguageModel, teach: Teach) -> Outcome:
+    """A language model after its lessons."""
+
+    def encoded(asked: Sequence[QAExample]) -> tuple[list[sft.Encoded], dict[str, int]]:
+        shown = teach(asked)
         kept, left_out = sft.encode(base, shown)
         if left_out:
             log.warning("%d of %d questions left out: %s", left_out.total(), len(shown), dict(left_out))
@@ -340,7 +372,9 @@ def best(points: Sequence[CurvePoint]) -> float:
 
 
 def _limits(params: TrainGeneratorParams) -> language_model.Limits:
-    return language_model.Limits(params.passages, params.max_input_tokens, params.max_answer_tokens)
+    return language_model.Limits(
+        params.passages, params.max_input_tokens, params.max_answer_tokens, fusion=params.method == "fid"
+    )
 
 
 def _schedule(params: TrainGeneratorParams) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ragline.generation import endpoint, extractive, fid, followups, language_model
+from ragline.generation import endpoint, extractive, fid, followups, fusion, language_model
 from ragline.generation.generator import Generator, Written, at_once, grounded
 from ragline.generation.prompts import parse
 from ragline.types import Hit
@@ -89,7 +89,8 @@ def load(folder: Path, root: Path = Path(), project: Path | None = None) -> Gene
     if (folder / endpoint.CONFIG).is_file():
         return endpoint.load(folder, project or root)
     if (folder / language_model.CONFIG).is_file():
-        return language_model.load(folder, root)
+        loaded = language_model.load(folder, root)
+        return fusion.fused(loaded) if loaded.limits.fusion else loaded
     return Fusion(fid.load(folder, root))
 
 

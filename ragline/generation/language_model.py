@@ -5,37 +5,41 @@ belong to is named.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils.import_utils import is_bitsandbytes_available
 
 from ragline import io, repro
 from ragline.artifacts import LANGUAGE_MODEL
 from ragline.builtin import model_folder
-from ragline.errors import ConfigError, ModelError
+from ragline.errors import ConfigError, DataError, ModelError
 from ragline.generation import prompts
 from ragline.generation.generator import Telling, Written, beside, grounded
 from ragline.progress import track
 from ragline.types import Hit
 
+Quantize = Literal["4bit"]
 CONFIG = LANGUAGE_MODEL.name
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Ends of the names of architectures that write; any other would get a head of random numbers."""
@@ -57,6 +61,12 @@ class Limits:
     """The whole prompt; passages are cut, never the question."""
     max_answer_tokens: int
     """The answer with its end mark."""
+    fusion: bool = False
+    """Whether each passage is encoded by itself, beside the question; `max_input_tokens` then holds for each."""
+
+
+Prompt = Sequence[Sequence[int]]
+"""Tokens that a model reads before it answers: one list, or with fusion one for each passage."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,22 @@ class Wording:
         texts = [self._broken(text) for text in passages]
         text = prompts.fitted(self._broken(question), texts, room, self._rendered, self._offsets)
         return [*first, *self._plain(text), *last]
+
+    def passage_tokens(self, question: str, passage: str, limit: int) -> list[int]:
+        """One passage beside the question, at most `limit` tokens, special ones among them; the passage is cut.
+
+        Raises:
+            DataError: the question leaves no room for a passage.
+        """
+        first, last = self._around()
+        room = limit - len(first) - len(last)
+        before = prompts.FUSION.removesuffix("{passage}").format(question=self._broken(question))
+        if (asked := len(self._plain(before))) >= room:
+            raise DataError(
+                f"question {question[:40]!r}: expected it and a part of a passage in {room} tokens, got {asked} for "
+                "the question; raise train_generator.max_input_tokens, or ask shorter"
+            )
+        return [*first, *self._plain(before + self._broken(passage))[:room], *last]
 
     def answer_tokens(self, answer: str) -> list[int]:
         """The answer as the model is to write it, with its end mark."""
@@ -175,14 +201,15 @@ class LanguageModel:
         answers = [Written("", ())] * len(questions)
         read = [list(hits)[: self.reads] for hits in retrieved]
         tokens = {row: self._prompt(questions[row], hits) for row, hits in enumerate(read) if hits}
-        order = sorted(tokens, key=lambda row: (-len(tokens[row]), row))
+        order = sorted(tokens, key=lambda row: (-sum(map(len, tokens[row])), row))
         model: Any = self.model
         model.eval()
-        starts = range(0, len(order), BATCH)
-        for start in track(starts, len(starts), f"writing answers ({BATCH} a step)"):
-            rows = order[start : start + BATCH]
+        size = self.batch
+        starts = range(0, len(order), size)
+        for start in track(starts, len(starts), f"writing answers ({size} a step)"):
+            rows = order[start : start + size]
             for row, text in zip(rows, self._write([tokens[row] for row in rows]), strict=True):
-                answers[row] = grounded(prompts.parse(text, len(read[row])), read[row])
+                answers[row] = grounded(prompts.parse(text, self.numbered(read[row])), read[row])
         return answers
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
@@ -196,28 +223,47 @@ class LanguageModel:
         def write(tell: Callable[[str], None]) -> Written:
             model: Any = self.model
             model.eval()
-            telling = Telling(len(read), tell)
+            telling = Telling(self.numbered(read), tell)
             (text,) = self._write([asked], _Listener(self.tokenizer, telling.so_far))
-            return telling.whole(grounded(prompts.parse(text, len(read)), read))
+            return telling.whole(grounded(prompts.parse(text, self.numbered(read)), read))
 
         return beside(write)
 
-    def _prompt(self, question: str, hits: Sequence[Hit]) -> list[int]:
-        texts = [hit.passage.encoded_text for hit in hits]
-        return self.wording.prompt_tokens(question, texts, self.limits.max_input_tokens)
+    @property
+    def batch(self) -> int:
+        """Questions answered at once."""
+        return BATCH
 
-    def _write(self, asked: Sequence[list[int]], listener: BaseStreamer | None = None) -> list[str]:
-        seq2seq = self.wording.seq2seq
-        ids, mask = padded(asked, pad(self.tokenizer), left=not seq2seq)
+    def numbered(self, read: Sequence[Hit]) -> int:
+        """How many of the passages that it reads have numbers, by which it cites them."""
+        return len(read)
+
+    def prompt(self, question: str, texts: Sequence[str]) -> Prompt:
+        """What it reads before it answers.
+
+        Raises:
+            DataError: the question alone is too long.
+        """
+        return [self.wording.prompt_tokens(question, texts, self.limits.max_input_tokens)]
+
+    def inputs(self, asked: Sequence[Prompt]) -> dict[str, Tensor]:
+        """A padded batch of prompts, as the model's `forward` takes it: ids and mask, (n, longest)."""
+        ids, mask = padded([prompt for (prompt,) in asked], pad(self.tokenizer), left=not self.wording.seq2seq)
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _prompt(self, question: str, hits: Sequence[Hit]) -> Prompt:
+        return self.prompt(question, [hit.passage.encoded_text for hit in hits])
+
+    def _sources(self, asked: Sequence[Prompt]) -> dict[str, Any]:
+        """What `generate` starts from."""
+        return {name: tensor.to(self.model.device) for name, tensor in self.inputs(asked).items()}
+
+    def _write(self, asked: Sequence[Prompt], listener: BaseStreamer | None = None) -> list[str]:
         model: Any = self.model
         with repro.half_precision():
-            written = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                generation_config=self._greedy(),
-                streamer=listener,
-            )
-        begin = 0 if seq2seq else ids.shape[1]
+            read = self._sources(asked)
+            written = model.generate(**read, generation_config=self._greedy(), streamer=listener)
+        begin = 0 if self.wording.seq2seq else read["input_ids"].shape[1]
         return [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
 
     def _greedy(self) -> GenerationConfig:
@@ -286,25 +332,36 @@ def padded(rows: Sequence[Sequence[int]], filler: int, left: bool = False) -> tu
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def load_base(name: str, limits: Limits, root: Path = Path()) -> LanguageModel:
+def load_base(name: str, limits: Limits, root: Path = Path(), quantize: Quantize | None = None) -> LanguageModel:
     """A model by builtin name, folder or hub id, as it was published.
+
+    Args:
+        quantize: what its frozen weights are rounded to, where only adapters are trained.
 
     Raises:
         ModelError: there is no such model, or it is no language model.
-        ConfigError: it reads less than the limits ask for.
+        ConfigError: it reads less than the limits ask for, cannot read passages one by one, or cannot be quantized
+            here.
     """
     where = model_folder(name, root)
-    return _read(name, where, limits, where)
+    return _read(name, where, limits, where, quantize)
 
 
-def _read(name: str, where: Path, limits: Limits, wording: Path) -> LanguageModel:
+def _read(name: str, where: Path, limits: Limits, wording: Path, quantize: Quantize | None) -> LanguageModel:
     """A model, and the tokenizer that lies in the folder `wording`."""
+    placed = _quantized() if quantize else {}
     try:
         config = AutoConfig.from_pretrained(where)
         if not any(name.endswith(WRITERS) for name in config.architectures or []):
             raise ValueError(f"expected a causal or encoder-decoder model, got {config.architectures}")
+        if limits.fusion and not config.is_encoder_decoder:
+            raise ConfigError(
+                f"train_generator.base_model: expected with method fid a model whose encoder reads each passage, such "
+                f"as T5 or BART, or builtin:minilm-reader, got {name}, which has no encoder; name another one, or set "
+                "method: sft"
+            )
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
+        model = kind.from_pretrained(where, dtype=torch.float32, use_safetensors=True, **placed)
         tokenizer = AutoTokenizer.from_pretrained(wording)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name}: not a usable language model: {' '.join(str(error).split())[:200]}") from error
@@ -319,7 +376,37 @@ def _read(name: str, where: Path, limits: Limits, wording: Path) -> LanguageMode
             f"train_generator.max_input_tokens: expected prompt and answer of at most {reads} tokens, as {name} reads "
             f"no more, got {wanted}; lower max_input_tokens"
         )
-    return LanguageModel(model.to(repro.device()), tokenizer, limits)
+    return LanguageModel(model if placed else model.to(repro.device()), tokenizer, limits)
+
+
+def _quantized() -> dict[str, Any]:
+    """What `from_pretrained` is told to round linear layers to 4 bits, their scales rounded, too.
+
+    Source: Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, NeurIPS 2023, section 3.
+
+    Raises:
+        ConfigError: bitsandbytes, which does it, is not installed.
+    """
+    if not is_bitsandbytes_available():
+        raise ConfigError(
+            "train_generator.quantize: expected bitsandbytes to be installed, got none that is new enough; run "
+            "`pip install -c constraints.txt -e .[quantize]`, or set quantize: null and train again"
+        )
+    device = repro.device()
+    if device.type == "cuda":  # weights stay where they are quantized
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if repro.has_bfloat16() else torch.float32,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether its linear layers are of 4 bits."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
 def fingerprint(where: Path) -> str:
@@ -337,7 +424,13 @@ def save(
         weights: its state, as training gathered it.
         adapter_of: name of the base whose weights stay where they are; None where the model is stored whole.
     """
-    base = {"name": adapter_of, "fingerprint": fingerprint(model_folder(adapter_of, root))} if adapter_of else None
+    base = None
+    if adapter_of:
+        base = {
+            "name": adapter_of,
+            "fingerprint": fingerprint(model_folder(adapter_of, root)),
+            "quantize": "4bit" if is_quantized(trained.model) else None,
+        }
     with io.whole_folder(folder) as part:
         trained.model.save_pretrained(part, state_dict=dict(weights))
         trained.tokenizer.save_pretrained(part)
@@ -349,8 +442,11 @@ def save(
 def load(folder: Path, root: Path = Path()) -> LanguageModel:
     """Read what `save` wrote; adapters are added into their base, and bring their own tokenizer.
 
+    Where the base was quantized, it is so again, and its adapters stay beside it: adding them would round them away.
+
     Raises:
         MissingArtifact: no model there.
+        ConfigError: its base is quantized, which cannot be done here.
         ModelError: it is not one that this module wrote, or damaged, or its base is another one by now.
     """
     settings = io.read_json(folder / CONFIG)
@@ -359,16 +455,17 @@ def load(folder: Path, root: Path = Path()) -> LanguageModel:
     except (TypeError, KeyError) as error:
         raise ModelError(f"{folder / CONFIG}: not settings: {error}; run `dvc repro train_generator`") from None
     if base is None:
-        return _read(str(folder), folder, limits, folder)
+        return _read(str(folder), folder, limits, folder, None)
     where = model_folder(base["name"], root)
     if fingerprint(where) != base["fingerprint"]:
         raise ModelError(
             f"{folder}: adapters for other weights than {base['name']} now has; run `dvc repro train_generator`"
         )
-    bare = _read(base["name"], where, limits, folder)
+    quantize = base.get("quantize")
+    bare = _read(base["name"], where, limits, folder, quantize)
     try:
-        merged = PeftModel.from_pretrained(bare.model, folder).merge_and_unload()
+        adapted: Any = PeftModel.from_pretrained(bare.model, folder)
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: not adapters: {reason}; run `dvc repro train_generator`") from error
-    return LanguageModel(merged, bare.tokenizer, limits)
+    return LanguageModel(adapted if quantize else adapted.merge_and_unload(), bare.tokenizer, limits)

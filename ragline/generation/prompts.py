@@ -15,6 +15,8 @@ INSTRUCTION = (
     "Answer the question from the numbered passages alone, briefly. Cite the passages that the answer rests on, as in "
     f"[1]. If they do not hold the answer, say: {ABSTENTION}"
 )
+FUSION = "question: {question} context: {passage}"
+"""What an encoder-decoder reads where it reads each passage by itself; Izacard and Grave, EACL 2021, section 3."""
 
 _THINKS = "<think>"
 _THOUGHT = re.compile(rf"\A\s*{_THINKS}.*?(?:</think>|\Z)", re.DOTALL)

@@ -35,7 +35,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ragline import io, repro
 from ragline.builtin import model_folder
 from ragline.errors import ConfigError, DataError, ModelError
-from ragline.generation import fid
+from ragline.generation import fid, prompts
 from ragline.generation.fid import FusionInDecoder, Reader
 
 Signal = Literal["attention", "likelihood"]
@@ -43,7 +43,7 @@ Scores = npt.NDArray[np.float64]
 S = TypeVar("S")
 
 PROMPTS = {
-    "seq2seq": "question: {question} context: {passage}",
+    "seq2seq": prompts.FUSION,
     "causal": "{passage}\n\nQuestion: {question}\nAnswer:",
 }
 """What a model reads before it gives the answer; the first is fusion-in-decoder's own."""

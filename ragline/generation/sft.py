@@ -5,21 +5,22 @@ Whether the passages are the gold ones or gold among distractors is the lessons'
 
 import importlib
 import importlib.util
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from ragline import repro, training
 from ragline.errors import ConfigError, DataError
-from ragline.generation import generator, language_model, prompts, train
+from ragline.generation import fusion, generator, language_model, prompts, train
 from ragline.generation.language_model import LanguageModel, padded
 from ragline.generation.train import Lesson
 from ragline.io import file_digest
@@ -74,13 +75,14 @@ class Trained:
 class Encoded:
     """A lesson as tokens."""
 
-    prompt: tuple[int, ...]
+    prompt: tuple[tuple[int, ...], ...]
+    """As `language_model.Prompt`."""
     answer: tuple[int, ...]
 
 
 def code() -> tuple[str, ...]:
     """Digests of the modules that decide how training goes on, for the key of its checkpoints."""
-    modules = (prompts, generator, language_model, train, training)
+    modules = (prompts, generator, language_model, fusion, train, training)
     return (file_digest(Path(__file__)), *(file_digest(Path(str(module.__file__))) for module in modules))
 
 
@@ -95,11 +97,11 @@ def encode(reader: LanguageModel, lessons: Sequence[Lesson]) -> tuple[list[Encod
             left_out[ANSWER_TOO_LONG] += 1
             continue
         try:
-            asked = wording.prompt_tokens(lesson.question, lesson.passages, limits.max_input_tokens)
+            asked = reader.prompt(lesson.question, lesson.passages)
         except DataError:
             left_out[QUESTION_TOO_LONG] += 1
             continue
-        kept.append(Encoded(tuple(asked), tuple(answer)))
+        kept.append(Encoded(tuple(map(tuple, asked)), tuple(answer)))
     return kept, left_out
 
 
@@ -115,7 +117,8 @@ def fit(
         checkpoints: folder for this very training; the caller keys it by everything that decides the result.
 
     Raises:
-        ConfigError: the batch cannot be shared evenly, or there are no layers for the adapters.
+        ConfigError: the batch cannot be shared evenly, there are no layers for the adapters, or ZeRO-3 would have to
+            cut up quantized weights.
         DataError: no lesson is left.
     """
     if not taught or not dev:
@@ -123,11 +126,17 @@ def fit(
             f"train_generator: expected lessons to learn from and for dev, got {len(taught)} and {len(dev)} that fit "
             "max_input_tokens and max_answer_tokens; raise them, or make more questions"
         )
+    deepspeed = _deepspeed()
+    if deepspeed and language_model.is_quantized(reader.model) and _zero_stage(deepspeed) == 3:
+        raise ConfigError(
+            "RAGLINE_DEEPSPEED: expected zero2 or none with train_generator.quantize, got ZeRO-3, which cuts up "
+            "weights that stand two in a byte; use zero2, or set quantize: null"
+        )
     model: Any = with_adapters(reader.model, schedule.lora) if schedule.lora else reader.model
     model.config.use_cache = False
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
-        args=_arguments(schedule, len(taught), checkpoints),
+        args=_arguments(schedule, len(taught), checkpoints, deepspeed),
         train_dataset=_Lessons(taught),
         eval_dataset=_Lessons(dev),
         data_collator=_Collator(reader),
@@ -140,7 +149,7 @@ def fit(
     model.config.use_cache = True
     model.eval()
     return Trained(
-        LanguageModel(model, reader.tokenizer, reader.limits),
+        replace(reader, model=model),
         dict(weights or {}),
         points,
         trainer.state.global_step,
@@ -155,6 +164,8 @@ def with_adapters(model: nn.Module, lora: Lora) -> nn.Module:
     Raises:
         ConfigError: it has no layers of these names.
     """
+    if language_model.is_quantized(model):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     targets: Any = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
     config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, bias="none")
     linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)})
@@ -199,20 +210,20 @@ class _Collator:
         filler = language_model.pad(self.reader.tokenizer)
         answers = [row.answer for row in rows]
         if self.reader.wording.seq2seq:
-            ids, mask = padded([row.prompt for row in rows], filler)
             labels, _ = padded(answers, IGNORED)
             start = language_model.start_mark(self.reader.model)
             written = [(start, *answer[:-1]) for answer in answers if start is not None]
             decoder_ids, decoder_mask = padded(written, filler)
             return {
-                "input_ids": ids,
-                "attention_mask": mask,
+                **self.reader.inputs([row.prompt for row in rows]),
                 "decoder_input_ids": decoder_ids,
                 "decoder_attention_mask": decoder_mask,
                 "labels": labels,
             }
-        ids, mask = padded([row.prompt + row.answer for row in rows], filler)
-        labels, _ = padded([(IGNORED,) * len(row.prompt) + row.answer for row in rows], IGNORED)
+        asked = [row.prompt[0] for row in rows]  # a causal model reads one text
+        ids, mask = padded([prompt + answer for prompt, answer in zip(asked, answers, strict=True)], filler)
+        hidden = [(IGNORED,) * len(prompt) + answer for prompt, answer in zip(asked, answers, strict=True)]
+        labels, _ = padded(hidden, IGNORED)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
@@ -227,7 +238,19 @@ class _Lessons(Dataset[Encoded]):
         return self.rows[row]
 
 
-def _arguments(schedule: Schedule, examples: int, checkpoints: Path) -> TrainingArguments:
+class _Trainer(Trainer):
+    """Where processes share each batch, an epoch's odd lessons are left out, but those for dev never are."""
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """As `Trainer.get_eval_dataloader`."""
+        drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drops
+
+
+def _arguments(schedule: Schedule, examples: int, checkpoints: Path, deepspeed: str | None) -> TrainingArguments:
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # DeepSpeed insists on being the first to connect them
     if schedule.batch_size % processes:
         raise ConfigError(
@@ -243,7 +266,7 @@ def _arguments(schedule: Schedule, examples: int, checkpoints: Path) -> Training
         prediction_loss_only=True,
         dataloader_drop_last=processes > 1,
         restore_callback_states_from_checkpoint=True,
-        deepspeed=_deepspeed(),
+        deepspeed=deepspeed,
         **arguments(schedule, examples, checkpoints, "eval_loss", processes),
     )
 
@@ -270,6 +293,11 @@ def _deepspeed() -> str | None:
     return str(path)
 
 
+def _zero_stage(settings: str) -> int:
+    return int(json.loads(Path(settings).read_text(encoding="utf-8")).get("zero_optimization", {}).get("stage", 0))
+
+
 def _size(parameter: Any) -> int:
-    """Numbers in a parameter, even where ZeRO-3 keeps it elsewhere."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
+    """Numbers in a parameter, even where ZeRO-3 keeps it elsewhere, or two of them stand in a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return int(packed.shape.numel() if packed else getattr(parameter, "ds_numel", parameter.numel()))

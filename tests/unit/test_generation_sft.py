@@ -91,7 +91,7 @@ def test_the_prompt_is_the_same_in_training_and_answering(root, monkeypatch):
     monkeypatch.setattr(language_model.LanguageModel, "_write", lambda self, rows: asked.extend(rows) or [""] * 1)
     reader.answer(["where?"], [HITS])
     lesson = Lesson("where?", tuple(hit.passage.encoded_text for hit in HITS), "shelf 1")
-    assert asked == [list(encoded(reader, [lesson])[0].prompt)]
+    assert [tuple(map(tuple, prompt)) for prompt in asked] == [encoded(reader, [lesson])[0].prompt]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

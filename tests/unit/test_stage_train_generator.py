@@ -46,6 +46,7 @@ PARAMS = {
 }
 SWR = {"method": "swr", "swr": {"without_gold": 0.25, "margin": 1.0}}
 LORA = {"lora": {"r": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj"]}}
+READER = {"method": "fid", "base_model": "builtin:minilm-reader"}
 ENDPOINT = {
     "method": "endpoint",
     "base_model": "served",
@@ -91,7 +92,9 @@ def test_writes_what_it_says():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{}, SWR, SWR | {"base_model": "models/t5"}, SWR | LORA], ids=["sft", "swr", "t5", "lora"]
+    "changes",
+    [{}, SWR, SWR | {"base_model": "models/t5"}, SWR | LORA, {"method": "fid", "base_model": "models/t5"}],
+    ids=["sft", "swr", "t5", "lora", "fid"],
 )
 def test_a_language_model_is_tuned_and_answers(root, changes):
     summary = run(root, **changes)
@@ -165,11 +168,10 @@ def test_a_parent_with_a_child_that_may_answer_is_no_distractor(tmp_path):
         ({"method": "swr"}, r"train_generator\.swr: expected settings with method swr, got null"),
         (SWR | {"method": "sft"}, r"train_generator\.swr: expected null with method sft"),
         (ENDPOINT | LORA, r"train_generator\.lora: expected null with method endpoint"),
-        ({"method": "fid", "patience": 2}, r"train_generator\.patience: expected null with method fid"),
-        (
-            {"method": "fid", "max_input_tokens": 513},
-            r"tokens: expected at most 512 with method fid, got 513",
-        ),
+        (READER | {"patience": 2}, r"train_generator\.patience: expected null with builtin:minilm-reader"),
+        (READER | {"max_input_tokens": 513}, r"tokens: expected at most 512 with builtin:minilm-reader, got 513"),
+        ({"quantize": "4bit"}, r"train_generator\.quantize: expected null without lora"),
+        ({"method": "fid"}, r"base_model: expected with method fid a model whose encoder .*, got models/llama, which"),
     ],
 )
 def test_settings_of_another_method_are_refused(root, changes, message):

@@ -135,12 +135,12 @@ def _lessons(
     if arm == "fid":
         shown = [train.choose_passages([*run[q.question_id]], q.gold_passage_ids, passages, rng) for q in questions]
         return [Lesson(q.question, read(ids), q.answers[0]) for q, ids in zip(questions, shown, strict=True)]
-    if arm == "sft":
-        return [Lesson(q.question, read(q.gold_passage_ids[:passages]), q.answers[0]) for q in questions]
     material = [
         lessons.Material(q.question, q.answers[0], read(q.gold_passage_ids), read(_distractors(q, run, texts)))
         for q in questions
     ]
+    if arm == "sft":
+        return lessons.supervised(material, passages, cites=False)
     return lessons.among_distractors(material, passages, WITHOUT_GOLD, rng, cites=False)
 
 
@@ -229,7 +229,7 @@ def table(name: str, result: dict[str, Any]) -> str:
         costs = result["costs"][arm]
         mean = {name: sum(cost[name] for cost in costs) / len(costs) for name in costs[0]}
         lines.append(
-            f"| {arm} | {' | '.join(cells)} | {mean['bleu']:.1f} | {mean['declined']:.3f} | {mean['trained_s']:.0f} | "
+            f"| {arm} | {' | '.join(cells)} | {mean['bleu']:.3f} | {mean['declined']:.3f} | {mean['trained_s']:.0f} | "
             f"{mean['questions_per_s']:.1f} | {max(cost['peak_mb'] for cost in costs):.0f} |"
         )
     lines.append("\n| difference | " + " | ".join(METRICS) + " |\n" + "|---" * (len(METRICS) + 1) + "|")

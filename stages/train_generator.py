@@ -91,11 +91,11 @@ class TrainGeneratorParams(Section):
     """Section `train_generator`."""
 
     base_model: str
-    """With `fid` builtin:minilm-reader or an encoder-decoder such as T5 by folder or hub id; with `sft` and `swr` a
-    causal or encoder-decoder language model likewise; with `endpoint` the model's name there."""
+    """builtin:minilm-reader, or a language model by folder or hub id: with `fid` an encoder-decoder such as T5, with
+    `sft` and `swr` a causal one, too. With `endpoint` the model's name there."""
     method: Literal["fid", "sft", "swr", "endpoint"]
-    """`fid`: fusion-in-decoder over the passages found. `sft`: a language model on gold passages. `swr`: the same on
-    gold among distractors that the frozen retriever finds. `endpoint`: nothing is trained, a served model answers."""
+    """`fid`: fusion-in-decoder over the passages found. `sft`: on gold passages alone. `swr`: on gold among distractors
+    that the frozen retriever finds, and on these alone. `endpoint`: nothing is trained, a served model answers."""
     max_examples: PositiveInt
     """Training questions used, taken evenly."""
     epochs: PositiveInt
@@ -157,7 +157,7 @@ def settled(params: TrainGeneratorParams) -> None:
             raise ConfigError(f"train_generator.{name}: expected null with method {params.method}; mend params.yaml")
         if fits and not given:
             raise ConfigError(f"train_generator.{name}: expected settings with method {name}, got null; give them")
-    builtin = params.method == "fid" and params.base_model in fid.ENCODERS
+    builtin = _builtin(params)
     what = params.base_model if builtin else f"method {params.method}"
     for name in ("lora", "quantize", "patience", "gradient_checkpointing"):
         if getattr(params, name) is not None and (builtin or params.method == "endpoint"):
@@ -178,15 +178,18 @@ def main(params: TrainGeneratorParams, root: Path = Path()) -> None:
     """Find passages for the questions, read them, learn to write the answers."""
     settled(params)
     repro.seed_everything(params.seed)
-    made = {"fid": by_fusion, "sft": by_language_model, "swr": by_language_model, "endpoint": by_endpoint}[
-        params.method
-    ](params, root)
+    make = by_endpoint if params.method == "endpoint" else by_reader if _builtin(params) else by_language_model
+    made = make(params, root)
     if not leads():
         return
     made.save(root / GENERATOR)
     summary = {"base_model": params.base_model, "method": params.method, "passages": params.passages, **made.facts}
     io.write_json(summary, root / GENERATOR_SUMMARY)
     io.write_csv(("step", "loss", "dev_loss"), map(astuple, made.points), root / GENERATOR_CURVE)
+
+
+def _builtin(params: TrainGeneratorParams) -> bool:
+    return params.method != "endpoint" and params.base_model in fid.ENCODERS
 
 
 def corpus(root: Path) -> Corpus:
@@ -203,15 +206,23 @@ def questions(params: TrainGeneratorParams, root: Path) -> tuple[list[QAExample]
     return evenly(taught, params.max_examples), evenly(dev, MAX_DEV)
 
 
-def by_fusion(params: TrainGeneratorParams, root: Path) -> Outcome:
-    """Fusion-in-decoder over the passages found, gold among them."""
-    return (_by_reader if params.base_model in fid.ENCODERS else _by_fused_model)(params, root)
+def teaching(params: TrainGeneratorParams, ground: Corpus, cites: bool) -> Teach:
+    """What the method shows of each question.
 
+    Args:
+        cites: whether the answers end with the numbers of their passages; with `fid` they never do.
+    """
+    if params.method == "fid":
+        return _found_lessons(params, ground)
+    rng = random.Random(params.seed)
 
-def _by_fused_model(params: TrainGeneratorParams, root: Path) -> Outcome:
-    """An encoder-decoder of transformers."""
-    base = fusion.fused(language_model.load_base(params.base_model, _limits(params), root, params.quantize))
-    return _tuned(params, root, base, _found_lessons(params, corpus(root)))
+    def shown(asked: Sequence[QAExample]) -> list[train.Lesson]:
+        material = materials(asked, ground, params.swr.margin if params.swr else None)
+        if params.swr:
+            return lessons.among_distractors(material, params.passages, params.swr.without_gold, rng, cites)
+        return lessons.supervised(material, params.passages, cites)
+
+    return shown
 
 
 def _found_lessons(params: TrainGeneratorParams, ground: Corpus) -> Teach:
@@ -237,11 +248,12 @@ def _found_lessons(params: TrainGeneratorParams, ground: Corpus) -> Teach:
     return shown
 
 
-def _by_reader(params: TrainGeneratorParams, root: Path) -> Outcome:
-    """The small reader of this project."""
-    taught, dev = map(_found_lessons(params, corpus(root)), questions(params, root))
+def by_reader(params: TrainGeneratorParams, root: Path) -> Outcome:
+    """The small reader of this project, which cites nothing itself."""
+    teach = teaching(params, corpus(root), cites=False)
+    taught, dev = ([one for one in teach(asked) if one.passages] for asked in questions(params, root))
     config = fid.ReaderConfig(
-        fid.ENCODERS.get(params.base_model, ""), params.passages, params.max_input_tokens, params.max_answer_tokens
+        fid.ENCODERS[params.base_model], params.passages, params.max_input_tokens, params.max_answer_tokens
     )
     reader = fid.warm_start(params.base_model, config, root)
     schedule = Schedule(**_schedule(params))
@@ -260,22 +272,11 @@ def _by_reader(params: TrainGeneratorParams, root: Path) -> Outcome:
 
 
 def by_language_model(params: TrainGeneratorParams, root: Path) -> Outcome:
-    """A language model, on gold passages alone or among distractors."""
+    """A causal or encoder-decoder model of transformers; with `fid` it reads its passages one by one."""
     base = language_model.load_base(params.base_model, _limits(params), root, params.quantize)
-    ground = corpus(root)
-    rng = random.Random(params.seed)
-
-    def shown(asked: Sequence[QAExample]) -> list[train.Lesson]:
-        material = materials(asked, ground, params.swr.margin if params.swr else None)
-        if params.swr:
-            return lessons.among_distractors(material, params.passages, params.swr.without_gold, rng)
-        return lessons.supervised(material, params.passages)
-
-    return _tuned(params, root, base, shown)
-
-
-def _tuned(params: TrainGeneratorParams, root: Path, base: language_model.LanguageModel, teach: Teach) -> Outcome:
-    """A language model after its lessons."""
+    if params.method == "fid":
+        base = fusion.fused(base)
+    teach = teaching(params, corpus(root), cites=True)
 
     def encoded(asked: Sequence[QAExample]) -> tuple[list[sft.Encoded], dict[str, int]]:
         shown = teach(asked)

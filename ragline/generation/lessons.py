@@ -25,9 +25,13 @@ class Material:
     """Passages that look like it and do not, nearest first."""
 
 
-def supervised(material: Sequence[Material], passages: int) -> list[Lesson]:
-    """The first `passages` gold ones, and the answer citing all of them."""
-    return [Lesson(m.question, m.gold[:passages], target(m.answer, range(len(m.gold[:passages])))) for m in material]
+def supervised(material: Sequence[Material], passages: int, cites: bool = True) -> list[Lesson]:
+    """The first `passages` gold ones, and the answer; if it cites, it cites all of them."""
+    return [
+        Lesson(m.question, shown, target(m.answer, range(len(shown))) if cites else m.answer)
+        for m in material
+        for shown in [m.gold[:passages]]
+    ]
 
 
 def among_distractors(

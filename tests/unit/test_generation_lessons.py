@@ -34,6 +34,14 @@ def test_a_share_goes_without_gold_and_declines():
     assert all(sorted(lesson.passages) == ["far", "near", "off"] for lesson in declined)
 
 
+def test_a_model_that_does_not_cite_learns_the_bare_answer():
+    assert lessons.supervised(MATERIAL[:1], 1, cites=False) == [Lesson("question 0?", ("gold 0",), "answer 0")]
+    found = lessons.among_distractors(MATERIAL, 3, 0.25, random.Random(0), cites=False)
+    again = lessons.among_distractors(MATERIAL, 3, 0.25, random.Random(0))
+    assert [lesson.passages for lesson in found] == [lesson.passages for lesson in again]
+    assert {lesson.answer for lesson in found} <= {ABSTENTION, *(m.answer for m in MATERIAL)}
+
+
 def test_too_few_distractors_make_a_short_lesson():
     lone = [Material("q?", "a", ("gold",), ())]
     assert lessons.among_distractors(lone, 5, 0.0, random.Random(0)) == [Lesson("q?", ("gold",), "a [1]")]

@@ -112,6 +112,17 @@ def test_a_language_model_is_tuned_and_answers(root, changes):
     assert contents(root / GENERATOR) == first
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, SWR], ids=["sft", "swr"])
+def test_the_reader_learns_by_every_method(root, changes):
+    summary = run(root, **READER | {"method": "sft", "max_input_tokens": 64} | changes)
+    assert (summary["method"], summary["examples"]) == (changes.get("method", "sft"), 8)
+    hit = Hit(io.read_table(Passage, root / PASSAGES)[0], 0.9)
+    reader = backends.load(root / GENERATOR, root)
+    assert reader.reads == 3
+    assert len(reader.answer(["Where is the apple?"], [[hit]])) == 1
+
+
 def test_an_endpoint_is_written_down(root):
     summary = run(root, **ENDPOINT)
     assert (summary["examples"], summary["dev_loss"]) == (0, None)

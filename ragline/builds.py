@@ -91,15 +91,19 @@ def champion(root: Path, metrics: Sequence[str] = HEADLINE) -> Build:
 
 
 def previous(root: Path, build: Build, metrics: Sequence[str] = HEADLINE, remote: bool = True) -> Build:
-    """Of the newest commit whose predictions differ from this build's.
+    """Of the newest commit whose predictions differ from this build's, and are to be had.
 
     Raises:
-        MissingArtifact: there is no such commit, or its files are nowhere to be had.
+        MissingArtifact: there is no such commit; the reason tells of the newest that differs.
     """
+    gone: MissingArtifact | None = None
     for commit, text in revisions.locks(root, LOOK_BACK):
         if str(PREDICTIONS) in text and (build.predictions or "") not in text:
-            return of_commit(root, commit, commit[:7], metrics, remote)
-    raise MissingArtifact(
+            try:
+                return of_commit(root, commit, commit[:7], metrics, remote)
+            except MissingArtifact as error:
+                gone = gone or error
+    raise gone or MissingArtifact(
         f"{LOCK}: no commit, among the last {LOOK_BACK} that changed it, has other predictions than {build.label}; "
         f"name what to compare with: `ragline compare A B`"
     )

@@ -96,10 +96,13 @@ def _cached(root: Path, md5s: Sequence[str]) -> list[Path]:
 def _from_remote(root: Path, commit: str, path: Path, folder: Path, remote: bool) -> None:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc.repo import Repo
 
     missing = f"{commit[:7]}: {path}: neither in git nor in DVC's cache"
     mend = "run `dvc repro` there, or compare with another commit"
-    if not remote:
+    with Repo(root) as repo:
+        asked = remote and bool(repo.config["remote"])
+    if not asked:
         raise MissingArtifact(f"{missing}; {mend}")
     try:
         DVCFileSystem(str(root), rev=commit).get_file(path.as_posix(), str(folder / path))

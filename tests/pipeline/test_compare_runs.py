@@ -10,6 +10,7 @@ import pytest
 
 from ragline import builds, cli, comparing
 from ragline.errors import MissingArtifact
+from ragline.runtime import lock_file
 from tests.conftest import dvc, under_dvc
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
@@ -161,6 +162,22 @@ def test_what_the_cache_lacks_comes_from_the_remote_or_is_one_line(project, hist
     with pytest.raises(MissingArtifact, match=wanted) as refused:
         builds.named(root, first)
     assert "\n" not in str(refused.value)
+    dvc("remote", "remove", "store")
+    with pytest.raises(MissingArtifact, match=rf"^{reason} with another commit$"):
+        builds.named(root, first)
+
+
+def test_the_previous_run_is_the_last_one_that_can_be_had(project):
+    dvc("remote", "remove", "store")
+    for good in (20, 25):
+        run(good)
+        commit(str(good))
+    gone = lock_file.outputs(lock_file.read_lock(Path()))["data/predictions.parquet"]
+    run(15)
+    Path(".dvc/cache/files/md5", gone[:2], gone[2:]).unlink()
+    before = builds.previous(Path(), builds.last(Path()))
+    assert before.label == git("rev-parse", "--short=7", "HEAD~1")
+    assert before.metrics["test.recall@5"] == 0.5
 
 
 def test_a_stage_compares_while_dvc_runs_it(project):

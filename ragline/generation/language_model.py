@@ -22,6 +22,8 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -181,8 +183,8 @@ class LanguageModel:
         starts = range(0, len(order), BATCH)
         for start in track(starts, len(starts), f"writing answers ({BATCH} a step)"):
             rows = order[start : start + BATCH]
-            for row, text in zip(rows, self._write([tokens[row] for row in rows]), strict=True):
-                answers[row] = grounded(prompts.parse(text, len(read[row])), read[row])
+            for row, (text, likelihood) in zip(rows, self._write([tokens[row] for row in rows]), strict=True):
+                answers[row] = grounded(prompts.parse(text, len(read[row])), read[row], likelihood)
         return answers
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
@@ -197,8 +199,8 @@ class LanguageModel:
             model: Any = self.model
             model.eval()
             telling = Telling(len(read), tell)
-            (text,) = self._write([asked], _Listener(self.tokenizer, telling.so_far))
-            return telling.whole(grounded(prompts.parse(text, len(read)), read))
+            ((text, likelihood),) = self._write([asked], _Listener(self.tokenizer, telling.so_far))
+            return telling.whole(grounded(prompts.parse(text, len(read)), read, likelihood))
 
         return beside(write)
 
@@ -206,19 +208,23 @@ class LanguageModel:
         texts = [hit.passage.encoded_text for hit in hits]
         return self.wording.prompt_tokens(question, texts, self.limits.max_input_tokens)
 
-    def _write(self, asked: Sequence[list[int]], listener: BaseStreamer | None = None) -> list[str]:
+    def _write(self, asked: Sequence[list[int]], listener: BaseStreamer | None = None) -> list[tuple[str, float]]:
+        """Text and mean log-probability of its tokens, end mark included."""
         seq2seq = self.wording.seq2seq
         ids, mask = padded(asked, pad(self.tokenizer), left=not seq2seq)
         model: Any = self.model
+        greedy, sureness = self._greedy(), _Sureness()
         with repro.half_precision():
             written = model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
-                generation_config=self._greedy(),
+                generation_config=greedy,
+                logits_processor=LogitsProcessorList([sureness]),
                 streamer=listener,
             )
-        begin = 0 if seq2seq else ids.shape[1]
-        return [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
+        begin = 1 if seq2seq else ids.shape[1]  # an encoder-decoder's answer begins with its start mark
+        texts = [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
+        return list(zip(texts, sureness.means(written[:, begin:], greedy.eos_token_id), strict=True))
 
     def _greedy(self) -> GenerationConfig:
         """Nothing of the model's own settings but its marks: they sample, or forbid what the training asked for."""
@@ -232,6 +238,32 @@ class LanguageModel:
             pad_token_id=pad(self.tokenizer),
             decoder_start_token_id=start_mark(self.model),
         )
+
+
+class _Sureness(LogitsProcessor):  # type: ignore[misc]
+    """Sees the logits of every step; of greedy writing, the highest is that of the token written.
+
+    Only this one is kept: all logits of an answer take a thousand times the room of its tokens.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._steps.append(torch.log_softmax(scores.float(), dim=-1).amax(-1))
+        return scores
+
+    def means(self, written: Tensor, ends: Sequence[int]) -> list[float]:
+        """Mean log-probability of each row's tokens, up to its first end mark with it.
+
+        Args:
+            written: (batch, t) int64, what was written at each step.
+            ends: the end marks.
+        """
+        logs = torch.stack(self._steps, dim=1)  # (batch, t)
+        ended = torch.isin(written, torch.tensor(ends, device=written.device)).long()
+        counted = ended.cumsum(1) - ended == 0  # no end mark stands before
+        return ((logs * counted).sum(1) / counted.sum(1)).tolist()
 
 
 class _Listener(BaseStreamer):

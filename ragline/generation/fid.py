@@ -194,7 +194,7 @@ class FusionInDecoder(nn.Module):
         """Greedy answers, each up to its end mark or `limit` tokens; no three tokens in a row come twice.
 
         Returns:
-            For each row its tokens without the end mark, and their mean log-probability, that of the end mark with them.
+            For each row its tokens without the end mark, and their mean log-probability, the end mark's among them.
         """
         settings = self.encoder.config
         keys = self.keys(states, source_ids)

@@ -98,7 +98,7 @@ def test_the_prompt_is_the_same_in_training_and_answering(root, monkeypatch):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_likelihood_is_that_of_the_answer_read_again(root, shape):
-    """Teacher-forced, one row at a time, against what a batch of prompts of different lengths was told while writing."""
+    """Teacher-forced, one row at a time, against what a batch of different prompts was told while writing."""
     reader = tiny(root, shape)
     prompts_of = [reader.wording.prompt_tokens("where?", ["here " * n], 100) for n in (3, 40)]
     written = []

@@ -94,7 +94,8 @@ class Sample:
     def given(self, threshold: float) -> tuple[Floats, Floats]:
         """Weight of the answers given from a threshold on, and that weight times their loss, both (n_clusters,)."""
         kept = self.weights * (self.confidence >= threshold)
-        return np.bincount(self.members, kept), np.bincount(self.members, kept * self.losses)
+        weight, lost = (np.bincount(self.members, values) for values in (kept, kept * self.losses))
+        return weight.astype(np.float64), lost.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,6 +238,27 @@ def test_one_question(engines):
     assert not any(row["decisive"] for row in comparisons["paired"])
 
 
+def test_the_risk_of_what_is_given_and_what_was_promised(engines):
+    """One answer is right, one is wrong, one is to a question that nothing answers; the fourth is held back."""
+    said = [Written("on shelf number 0", ()), OTHER_WORDS, Written("", ()), OTHER_WORDS]
+    asked = [*ASKED[:3], replace(UNANSWERABLE, question="Who?")]
+    chosen = replace(settings(), answerer="generator")
+    result = assessment.assess("test", asked, engines, scripted(said, asked), chosen)
+    _, comparisons = tables(result, chosen)
+    found = comparisons["risk"]["test"]
+    assert (found["mean"], found["n"]) == (pytest.approx(2 / 3, abs=1e-6), 3) and comparisons["promise"] is None
+
+
+def test_answers_beside_distractors(engines):
+    result = assessment.assess("test", ASKED, engines, Fusion(random_reader()), settings())
+    found = assessment.distracted(result, engines, Fusion(random_reader()), most=4, seed=1)
+    assert {who: [*numbers] for who, numbers in found.items()} == {
+        "extractive": ["0", "1", "2"], "generator": ["0", "1"],
+    }  # fmt: skip
+    assert {len(f1) for numbers in found.values() for f1 in numbers.values()} == {4}
+    assert set(found["extractive"]["0"].values()) == {2 * 4 / (4 + 6)}  # "The kettle stands on shelf number 0."
+
+
 def test_everything_is_declined(engines):
     chosen = replace(settings(), abstain_below=2.0)
     asked = [*ASKED, UNANSWERABLE]

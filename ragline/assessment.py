@@ -3,6 +3,7 @@
 Stands beside `qa`: it puts retrieval, generation and evaluation together.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from ragline.retrieval.words import analyser
 from ragline.types import Hit, Passage, QAExample, Qrels, Run
 
 Fusion = Literal["convex", "rrf"]
+
+log = logging.getLogger(__name__)
 
 ANSWERERS: tuple[qa.Answerer, ...] = ("extractive", "generator")
 TUNED_METRIC = "mrr@10"
@@ -212,6 +215,7 @@ def _unchosen(engines: Engines, fusion: Fusion) -> qa.Settings:
             "evaluate.fusion: convex takes its weight from dev questions that can be answered, got none; "
             "set it to rrf, or add dev questions"
         )
+    log.warning("no dev questions that can be answered: the system never declines, and extracts answers")
     return _settings(engines, None, abstention.NEVER, "extractive")
 
 

@@ -20,6 +20,7 @@ from ragline import assessment, qa, scoreboard
 from ragline.evaluation import scorecard, significance
 from ragline.generation.generator import Written
 from ragline.reading import Reading
+from ragline.retrieval.signals import Signals
 from ragline.types import Hit, Passage, QAExample, Run
 from stages import evaluate
 
@@ -53,8 +54,9 @@ def make(n_questions: int, seed: int = 0) -> Made:
         str(who): {q.question_id: _said(rng, q, shown) for q, shown in zip(questions, hits, strict=True)}
         for who in assessment.ANSWERERS
     }
+    told = {q.question_id: Signals(max(runs["tuned"][q.question_id].values()), 0.0, 1.0, 0.5, 0.5) for q in questions}
     return Made(
-        reading, assessment.Answered("test", questions, runs, hits, said, dict.fromkeys(said, assessment.SHOWN))
+        reading, assessment.Answered("test", questions, runs, hits, said, dict.fromkeys(said, assessment.SHOWN), told)
     )
 
 

@@ -5,20 +5,20 @@ Stands beside `qa`: it puts retrieval, generation and evaluation together.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
-
-from ragline import qa
+from ragline import abstention, distractors, qa
 from ragline.errors import ConfigError, DataError
 from ragline.evaluation import answers, details, gate, outcomes, retrieval, slices
 from ragline.generation.generator import Generator, Written
 from ragline.reading import Reading
 from ragline.retrieval import fuse, index, lexical, search
 from ragline.retrieval.encoder import Encoder
+from ragline.retrieval.signals import Signals, signals
+from ragline.retrieval.words import analyser
 from ragline.types import Hit, Passage, QAExample, Qrels, Run
 
 Fusion = Literal["convex", "rrf"]
@@ -27,12 +27,6 @@ log = logging.getLogger(__name__)
 
 ANSWERERS: tuple[qa.Answerer, ...] = ("extractive", "generator")
 TUNED_METRIC = "mrr@10"
-REFUSED_ON_DEV = 0.01
-"""Share of answerable dev questions that the abstention threshold gives up."""
-FEW = 30
-"""Dev questions below which no floor is set."""
-NEVER = -1.0
-"""No cosine is below: the system never declines."""
 SHOWN = 5
 """Passages that a person and the answerers see."""
 
@@ -97,6 +91,26 @@ class Engines:
         """The best passages of a run, for the answerers."""
         return [self.reading.hits(run[q.question_id], SHOWN) for q in questions]
 
+    def signals(self, questions: Sequence[QAExample], runs: Mapping[str, Run], served: Run) -> dict[str, Signals]:
+        """question_id → what its search says about its success, as when it is asked.
+
+        Args:
+            runs: of BM25 and of tuned search.
+            served: of the search that is served.
+        """
+        passages, analyse = self.reading.by_id, analyser(self.bm25.language)
+        return {
+            q.question_id: signals(
+                q.question,
+                runs["tuned"][q.question_id],
+                runs["bm25"][q.question_id],
+                served[q.question_id],
+                text=lambda passage: passages[passage].encoded_text,
+                analyse=analyse,
+            )
+            for q in questions
+        }
+
     @cached_property
     def reading(self) -> Reading:
         """What the answerers read around each passage."""
@@ -104,25 +118,34 @@ class Engines:
 
 
 def choose(
-    engines: Engines, generator: Generator, dev: Sequence[QAExample], most: int, fusion: Fusion = "convex"
+    engines: Engines,
+    generator: Generator,
+    questions: Sequence[QAExample],
+    most: int,
+    fusion: Fusion = "convex",
+    target: abstention.Target | None = None,
 ) -> qa.Settings:
-    """Choose on dev questions that can be answered: the hybrid weight, the abstention threshold, the better answerer.
+    """Choose on dev: the hybrid weight, the better answerer, and when to decline.
 
-    The threshold is what all but 1 % of the answerable dev questions reach: the system refuses what looks unlike
-    anything it was shown to answer, and seldom more. Without dev questions it never declines, and extracts.
+    Without a target the system declines by best cosine alone, below what all but 1 % of the answerable dev questions
+    reach: it refuses what looks unlike anything it was shown to answer, and seldom more. With one, answers of the
+    better answerer are given by a rule that keeps to it, see `abstention.choose`. Without dev questions the system
+    never declines, and extracts.
 
     Args:
+        questions: those that nothing answers serve the rule alone.
         most: dev questions that both answerers answer.
         fusion: `convex` has its weight chosen here; `rrf`, reciprocal rank fusion, has none.
 
     Raises:
-        ConfigError: `convex`, and no dev questions.
+        ConfigError: `convex`, and no dev questions that can be answered.
     """
+    dev = [q for q in questions if q.answerable]
     if not dev:
         return _unchosen(engines, fusion)
     runs = engines.runs(dev)
     weight = None if fusion == "rrf" else _weight(runs, dev, engines.depth)
-    threshold = floor([max(runs["tuned"][q.question_id].values(), default=0.0) for q in dev])
+    threshold = abstention.floor([max(runs["tuned"][q.question_id].values(), default=0.0) for q in dev])
     sample = dev[:: max(1, -(-len(dev) // most))]
     hits = engines.hits(sample, engines.fused(sample, _of(runs, sample), weight)[engines.served])
     f1 = {
@@ -133,19 +156,50 @@ def choose(
         for name in ANSWERERS
     }
     better: qa.Answerer = "generator" if f1["generator"] > f1["extractive"] else "extractive"
-    return _settings(engines, weight, threshold, better)
+    chosen = _settings(engines, weight, threshold, better)
+    if target is None:
+        return chosen
+    return replace(chosen, rule=_rule(engines, generator, questions, runs, chosen, target))
 
 
-def floor(confidence: Sequence[float]) -> float:
-    """The highest value, rounded down to four decimals, under which at most 1 % of the questions lie.
+def _rule(
+    engines: Engines,
+    generator: Generator,
+    questions: Sequence[QAExample],
+    runs: Mapping[str, Run],
+    chosen: qa.Settings,
+    target: abstention.Target,
+) -> qa.Rule | None:
+    """What is learned of the better answerer from dev questions, from copies without their gold, and from those that
+    nothing answers.
 
     Args:
-        confidence: best cosine of each answerable dev question; of fewer than `FEW` nothing can be said, and no answer
-            is held back.
+        runs: of the answerable questions.
     """
-    if len(confidence) < FEW:
-        return NEVER
-    return math.floor(1e4 * float(np.quantile(confidence, REFUSED_ON_DEV, method="lower"))) / 1e4
+    asked = abstention.one_of_each([q for q in questions if q.answerable], target.questions)
+    others = abstention.one_of_each([q for q in questions if not q.answerable], target.questions)
+    searched = {system: runs[system] for system in ("tuned", "bm25")}
+    copies = abstention.without_gold(asked, searched, engines.reading.by_id)
+
+    def examples(asked: Sequence[QAExample], runs: Mapping[str, Run], answerable: bool) -> list[abstention.Example]:
+        served = engines.fused(asked, runs, chosen.hybrid_weight)[engines.served]
+        told = engines.signals(asked, runs, served)
+        said = _answers(chosen.answerer, asked, engines.hits(asked, served), generator, engines)
+        return [
+            abstention.Example(
+                q.cluster or q.question_id,
+                answerable,
+                told[q.question_id],
+                written,
+                answers.token_f1(written.text, q.answers) if answerable else 0.0,
+            )
+            for q, written in zip(asked, said, strict=True)
+        ]
+
+    found = examples(asked, searched, True) + examples(asked, copies, False)
+    if others:
+        found += examples(others, engines.runs(others), False)
+    return abstention.choose(found, target)
 
 
 def _weight(runs: Mapping[str, Run], dev: Sequence[QAExample], depth: int) -> float:
@@ -164,7 +218,7 @@ def _unchosen(engines: Engines, fusion: Fusion) -> qa.Settings:
             "set it to rrf, or add dev questions"
         )
     log.warning("no dev questions that can be answered: the system never declines, and extracts answers")
-    return _settings(engines, None, NEVER, "extractive")
+    return _settings(engines, None, abstention.NEVER, "extractive")
 
 
 def _settings(engines: Engines, weight: float | None, abstain_below: float, answerer: qa.Answerer) -> qa.Settings:
@@ -199,6 +253,8 @@ class Answered:
     """answerer → question_id → answer, whether or not the system keeps quiet."""
     reads: dict[str, int]
     """answerer → how many of the hits it reads, the first ones."""
+    signals: Mapping[str, Signals]
+    """question_id → what the search says about its success."""
 
     @property
     def served(self) -> str:
@@ -255,11 +311,32 @@ def answer(
     runs = engines.runs(questions)
     runs |= engines.fused(questions, runs, settings.hybrid_weight)
     hits = engines.hits(questions, runs[engines.served])
+    told = engines.signals(questions, runs, runs[engines.served])
     said = {
         str(a): dict(zip(_ids(questions), _answers(a, questions, hits, generator, engines), strict=True))
         for a in ANSWERERS
     }
-    return Answered(name, questions, runs, hits, said, {str(a): qa.reads(a, generator) for a in ANSWERERS})
+    return Answered(name, questions, runs, hits, said, {str(a): qa.reads(a, generator) for a in ANSWERERS}, told)
+
+
+def distracted(
+    result: Assessed, engines: Engines, generator: Generator, most: int, seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """answerer → number of distractors beside the gold passage → question_id → F1, of one question of a document.
+
+    Args:
+        most: questions that are answered anew, once for each number.
+    """
+    asked = abstention.one_of_each([q for q in result.questions if q.answerable], most)
+    run = result.runs[result.served]
+
+    def answering(name: qa.Answerer) -> distractors.Answer:
+        return lambda texts, hits: qa.write_answers(name, texts, hits, generator, engines.tuned[0])
+
+    return {
+        str(a): distractors.scores(asked, run, engines.reading, qa.reads(a, generator), answering(a), seed)
+        for a in ANSWERERS
+    }
 
 
 def score(answered: Answered, reading: Reading, settings: qa.Settings) -> Assessed:
@@ -331,17 +408,23 @@ def _asked(
     settings: qa.Settings,
 ) -> details.Answered:
     """The same without what evaluation may not know of."""
-    tuned = answered.runs["tuned"]
-    confidence = {q: max(tuned[q].values(), default=0.0) for q in _ids(answered.questions)}
-    quiet = {
-        who: {q: qa.abstains(written, confidence[q], settings.abstain_below) for q, written in given.items()}
-        for who, given in answered.said.items()
-    }
+    told = answered.signals
+    confidence: dict[str, dict[str, float]] = {}
+    quiet: dict[str, dict[str, bool]] = {}
+    for who in _answerers(answered.said):
+        given, needed = answered.said[who], settings.answer_from(who)
+        sure = {q: settings.confidence(who, told[q], written) for q, written in given.items()}
+        quiet[who] = {q: qa.abstains(written, sure[q], needed) for q, written in given.items()}
+        confidence[who] = sure
     said = {
         who: {q: (written.text, written.cited) for q, written in given.items()} for who, given in answered.said.items()
     }
     f1 = {who: metrics["answer_f1"] for who, metrics in scored.items()}
     return details.Answered(answered.questions, answered.runs, said, confidence, quiet, f1, reading.by_id)
+
+
+def _answerers(said: Iterable[str]) -> list[qa.Answerer]:
+    return [who for who in ANSWERERS if who in said]
 
 
 def _ids(questions: Sequence[QAExample]) -> list[str]:
@@ -402,7 +485,7 @@ class _Rows:
                 for answerer in self.answered.said
                 for field, value in self._said(q, answerer, shown).items()
             },
-            "confidence": round(self.asked.confidence[question], 6),
+            "confidence": round(self.asked.confidence[self.settings.answerer][question], 6),
             "abstained": self.asked.abstained[self.settings.answerer][question],
         }
 

@@ -1,10 +1,10 @@
 """The assembled system: retrieve → answer → cite or abstain."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ragline import io
 from ragline.artifacts import (
@@ -18,15 +18,56 @@ from ragline.artifacts import (
     TUNED_FINGERPRINT,
 )
 from ragline.errors import DataError, ModelError, ServiceError
+from ragline.evaluation.confidence import Logistic
 from ragline.generation import backends
 from ragline.generation.generator import Generator, Written
 from ragline.generation.prompts import ABSTENTION
 from ragline.reading import Reading
 from ragline.retrieval import encoder, index, lexical, rerank, search
+from ragline.retrieval.signals import Signals
 from ragline.retrieval.where import Where, allowed_neighbours
 from ragline.types import Answer, Document, Hit, Passage
 
 Answerer = Literal["generator", "extractive"]
+LIKELIHOOD = "likelihood"
+"""The feature that an answerer gives; all others are those of the search."""
+_NOTHING = Written("", ())
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was asked of the answers that are given, and what dev questions showed of it."""
+
+    target: float
+    """Mean of 1 - F1 that they may have, a question without an answer counting 1."""
+    level: float
+    """Probability with which they keep to it, over the draw of the documents that dev questions are about."""
+    unanswerable: float
+    """Share of the questions that the corpus is taken not to answer."""
+    bound: float | None
+    """Their risk is at most this, at that level; None where no threshold keeps to the target."""
+    n: int
+    """Dev questions that were answered to find out, those whose answer was taken out of the corpus among them."""
+    n_clusters: int
+    coverage: float
+    """Share of these that the threshold lets through."""
+    risk: float | None
+    """Mean loss of those; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How sure an answer of the served answerer is, and from where on it is given."""
+
+    confidence: Logistic
+    answer_from: float
+    """Confidence from which on an answer is given."""
+    promise: Promise
+
+    @property
+    def before(self) -> bool:
+        """Whether search alone settles it, so that nothing needs to be written that is declined anyway."""
+        return LIKELIHOOD not in self.confidence.weights
 
 
 @dataclass(frozen=True)
@@ -38,7 +79,7 @@ class Settings:
     depth: int
     """Passages that dense and lexical search each bring before they are fused."""
     abstain_below: float
-    """Best cosine under which the corpus is taken not to hold the answer."""
+    """Best cosine under which the corpus is taken not to hold the answer; with a rule, of the other answerer alone."""
     answerer: Answerer
     """The better answerer by F1 on dev."""
     reranker: str | None = None
@@ -47,12 +88,31 @@ class Settings:
     """Of the model that was evaluated, by `rerank.fingerprint`."""
     rerank_depth: int = 20
     """Passages that it reads."""
+    rule: Rule | None = None
+    """Decides instead of the best cosine whether answers of `answerer` are given; None: best cosine decides for all."""
+
+    def rule_of(self, answerer: Answerer) -> Rule | None:
+        """The rule that was learned from the answers of this answerer, if any was."""
+        return self.rule if answerer == self.answerer else None
+
+    def answer_from(self, answerer: Answerer) -> float:
+        """Confidence from which on its answers are given."""
+        rule = self.rule_of(answerer)
+        return self.abstain_below if rule is None else rule.answer_from
+
+    def confidence(self, answerer: Answerer, told: Signals, written: Written) -> float:
+        """How sure one of its answers is: in [0, 1] by a rule, where 0 is nothing written; else the best cosine."""
+        rule = self.rule_of(answerer)
+        if rule is None:
+            return told.cosine
+        known = features(told, written)
+        return rule.confidence.probability(known) if rule.before or LIKELIHOOD in known else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     hits: tuple[Hit, ...]
-    confidence: float
+    signals: Signals
 
 
 @dataclass(frozen=True)
@@ -80,33 +140,38 @@ class System:
             DataError: a question is empty or far too long; k is less than 1.
             ServiceError: the generator failed.
         """
+        who = answerer or self.settings.answerer
         found = self._found(questions, k, where)
-        said = self._answering(answerer).answer(questions, [self._readable(one) for one in found])
-        return [self._answer(written, one) for written, one in zip(said, found, strict=True)]
+        said = self._answering(who).answer(questions, [self._readable(one, who) for one in found])
+        return [self._answer(written, one, who) for written, one in zip(said, found, strict=True)]
 
     def stream(
         self, question: str, k: int = 5, answerer: Answerer | None = None, where: Where | None = None
     ) -> Iterator[str | Answer]:
         """As `ask`, for one question: pieces of the text while it is being written, then the answer with all of it.
 
-        The pieces put together are the text. An iterator that is closed early stops the writing.
+        The pieces put together are the text. An iterator that is closed early stops the writing. Where it takes the
+        whole answer to know whether it is given, there is one piece.
 
         Raises:
             DataError: as `ask`.
             ServiceError: as `ask`; pieces that came before are no answer.
         """
+        who = answerer or self.settings.answerer
+        rule = self.settings.rule_of(who)
+        held = rule is not None and not rule.before
         (found,) = self._found([question], k, where)
-        for piece in self._answering(answerer).stream(question, self._readable(found)):
-            if isinstance(piece, str):
+        for piece in self._answering(who).stream(question, self._readable(found, who)):
+            if not isinstance(piece, str):
+                answer = self._answer(piece, found, who)
+                if answer.abstained or held:
+                    yield answer.text
+                yield answer
+            elif not held:
                 yield piece
-                continue
-            answer = self._answer(piece, found)
-            if answer.abstained:
-                yield answer.text
-            yield answer
 
-    def _answering(self, answerer: Answerer | None) -> Generator:
-        if (answerer or self.settings.answerer) == "generator":
+    def _answering(self, answerer: Answerer) -> Generator:
+        if answerer == "generator":
             return self.generator
         return backends.OneLine(_extractive(self.retriever.encoder))
 
@@ -116,24 +181,31 @@ class System:
         ranked = self.retriever.retrieve(questions, max(k, self.settings.depth), where)
         reading = self.reading if where is None else self._within(where, [hit for hits, _ in ranked for hit in hits])
         return [
-            _Found(tuple(reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k)), confidence)
-            for hits, confidence in ranked
+            _Found(tuple(reading.hits({hit.passage.passage_id: hit.score for hit in hits}, k)), told)
+            for hits, told in ranked
         ]
 
-    def _readable(self, found: _Found) -> Sequence[Hit]:
+    def _readable(self, found: _Found, answerer: Answerer) -> Sequence[Hit]:
         """What an answerer gets: nothing where the system keeps quiet whatever it would write."""
-        return () if found.confidence < self.settings.abstain_below else found.hits
+        rule = self.settings.rule_of(answerer)
+        if rule is not None and not rule.before:
+            return found.hits
+        sure = self.settings.confidence(answerer, found.signals, _NOTHING)
+        return () if sure < self.settings.answer_from(answerer) else found.hits
 
-    def _answer(self, written: Written, found: _Found) -> Answer:
+    def _answer(self, written: Written, found: _Found, answerer: Answerer) -> Answer:
         if written.failed:
             raise ServiceError(f"generator: no answer: {written.failed}; ask again")
-        abstained = abstains(written, found.confidence, self.settings.abstain_below)
+        sure = self.settings.confidence(answerer, found.signals, written)
+        needed = self.settings.answer_from(answerer)
+        abstained = abstains(written, sure, needed)
         return Answer(
             text=ABSTENTION if abstained else written.text,
             citations=() if abstained else written.cited,
             retrieved=found.hits,
-            confidence=found.confidence,
+            confidence=sure,
             abstained=abstained,
+            needed=needed,
         )
 
     def _within(self, where: Where, hits: Sequence[Hit]) -> Reading:
@@ -146,15 +218,22 @@ class System:
         return Reading(allowed_neighbours(children, where, self.retriever.sources))
 
 
-def abstains(written: Written, confidence: float, abstain_below: float) -> bool:
-    """Whether the system keeps quiet: the best match is too weak, or the answerer declined.
+def features(told: Signals, written: Written) -> dict[str, float]:
+    """What confidence is learned from: the signals of a search and, where the answerer gives one, its likelihood."""
+    known = {} if written.likelihood is None else {LIKELIHOOD: written.likelihood}
+    return {**asdict(told), **known}
+
+
+def abstains(written: Written, confidence: float, answer_from: float) -> bool:
+    """Whether the system keeps quiet: it is not sure enough, or the answerer declined.
 
     One that failed has not declined.
 
     Args:
-        confidence: best cosine.
+        confidence: as `Settings.confidence`.
+        answer_from: as `Settings.answer_from`.
     """
-    return confidence < abstain_below or not (written.text or written.failed)
+    return confidence < answer_from or not (written.text or written.failed)
 
 
 def write_answers(
@@ -195,8 +274,8 @@ def load(root: Path = Path(), project: Path | None = None) -> System:
     """
     settings = io.read_json(root / ANSWERING)
     try:
-        chosen = Settings(**settings)
-    except TypeError:
+        chosen = Settings(**settings | {"rule": _rule(settings.get("rule"))})
+    except (TypeError, KeyError):
         raise ModelError(
             f"{ANSWERING}: expected what evaluate writes, got {settings}; run `dvc repro evaluate`"
         ) from None
@@ -214,6 +293,13 @@ def load(root: Path = Path(), project: Path | None = None) -> System:
         sources={document.doc_id: document.source for document in io.iter_table(Document, root / DOCUMENTS)},
     )
     return System(retriever, backends.load(root / GENERATOR, root, project), chosen)
+
+
+def _rule(kept: Mapping[str, Any] | None) -> Rule | None:
+    """A rule as JSON holds it; versions that were served before there were any have none."""
+    if kept is None:
+        return None
+    return Rule(Logistic(**kept["confidence"]), kept["answer_from"], Promise(**kept["promise"]))
 
 
 def reranker(chosen: Settings, root: Path = Path()) -> search.Rerank | None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ragline import qa
@@ -23,7 +24,7 @@ HEADLINE = {
     "selective": ("coverage", "risk"),
 }
 """What `dvc metrics diff` shows of each set, on one screen; all of it is in comparisons.json."""
-TOLD = ("outcomes", "slices", "slices_too_small", "sensitivity", "risk_coverage")
+TOLD = ("outcomes", "slices", "slices_too_small", "sensitivity", "risk_coverage", "risk")
 """Where and how a set goes wrong."""
 
 
@@ -95,6 +96,18 @@ def sensitivity(result: Assessed, how: scorecard.Bootstrap) -> dict[str, dict[st
         who: slices.levels(places(who), scores["answer_f1"], result.clusters, how)
         for who, scores in result.answers.items()
     }
+
+
+def risk(result: Assessed, settings: qa.Settings, how: scorecard.Bootstrap) -> dict[str, Any]:
+    """Mean loss of the answers that the system gives, with its interval; {} where it gives none.
+
+    A loss is 1 less F1, and 1 where the corpus has no answer.
+    """
+    f1 = result.answers[settings.answerer]["answer_f1"]
+    given = [row["question_id"] for row in result.predictions if not row["abstained"]]
+    losses = {question: 1 - f1.get(question, 0.0) for question in given}
+    found = scorecard.intervals({"given": {"risk": losses}}, result.clusters, how)
+    return found["given"].get("risk", {})
 
 
 def sliced(result: Assessed, settings: qa.Settings) -> list[slices.Cut]:
@@ -184,7 +197,8 @@ def tables(
             more[family][name] = table
     method = f"bootstrap-t over document clusters, {how.resamples} resamples; p_holm over all of a set"
     beside_them = {"level": scorecard.LEVEL, "method": method, "intervals": more.pop("intervals")}
-    return found, {**beside_them, "paired": scorecard.corrected(paired), **more}
+    promise = None if settings.rule is None else asdict(settings.rule.promise)
+    return found, {**beside_them, "paired": scorecard.corrected(paired), "promise": promise, **more}
 
 
 def _told(result: Assessed, settings: qa.Settings, how: scorecard.Bootstrap) -> dict[str, Any]:
@@ -198,6 +212,7 @@ def _told(result: Assessed, settings: qa.Settings, how: scorecard.Bootstrap) -> 
         "slices_too_small": slices.too_small(cuts),
         "sensitivity": sensitivity(result, how),
         "risk_coverage": result.risk_coverage,
+        "risk": risk(result, settings, how),
     }
 
 

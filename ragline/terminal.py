@@ -22,7 +22,7 @@ Ctrl-C stops an answer, Ctrl-D ends the conversation."""
 def answer_lines(reply: Reply, system: qa.System, width: int) -> list[str]:
     """An answer, why there is none, what guards say, and the passages found, those that it rests on with a star."""
     answer = reply.answer
-    lines = [*wrapped(answer.text, width), *_remarks(reply, system.settings.abstain_below)]
+    lines = [*wrapped(answer.text, width), *_remarks(reply)]
     if answer.retrieved:
         lines += ["", *passage_lines(answer, system, width)]
     return lines
@@ -41,7 +41,7 @@ def passage_lines(answer: Answer, system: qa.System, width: int) -> list[str]:
 
 
 def scored_by(system: qa.System) -> str:
-    """What the scores of passages are: no cosines, which decide whether there is an answer at all."""
+    """What the scores of passages are: no confidence, which decides whether there is an answer at all."""
     if system.retriever.rerank is not None:
         return "reranker's score (0 to 1; less than 0: not read by it)"
     if system.settings.hybrid_weight is None:
@@ -98,8 +98,7 @@ def _turn(stream: Callable[[], Iterator[str | Reply]], system: qa.System, say: C
     try:
         for piece in stream():
             if isinstance(piece, Reply):
-                remarks = [*_understood(piece), *_remarks(piece, system.settings.abstain_below)]
-                ends = [*remarks, *_rests_on(piece.answer, system)]
+                ends = [*_understood(piece), *_remarks(piece), *_rests_on(piece.answer, system)]
                 say("\n".join(["", *ends, ""]) + "\n")
                 return piece.answer
             say(piece)
@@ -127,16 +126,16 @@ def _sources(answer: Answer | None, system: qa.System, width: int) -> Sequence[s
     return passage_lines(answer, system, width) if answer.retrieved else ["(no passage was found)"]
 
 
-def _remarks(reply: Reply, floor: float) -> list[str]:
+def _remarks(reply: Reply) -> list[str]:
     answer = reply.answer
     notes = [f"({note})" for note in reply.notes]
     if not answer.abstained:
         return notes
     if not answer.retrieved:
         return [*notes, "(no passage fits --where)"]
-    if answer.confidence < floor:
-        return [*notes, f"(best cosine {answer.confidence:.2f}, below the {floor:.2f} that answers need)"]
-    return [*notes, f"(best cosine {answer.confidence:.2f}, which is enough, but no answer was found in the passages)"]
+    if answer.confidence < answer.needed:
+        return [*notes, f"(confidence {answer.confidence:.2f}, below the {answer.needed:.2f} that answers need)"]
+    return [*notes, f"(confidence {answer.confidence:.2f}, which is enough, but no answer was found in the passages)"]
 
 
 def _place(hit: Hit, system: qa.System) -> str:

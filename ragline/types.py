@@ -136,6 +136,10 @@ class Answer:
     """Passages that the answer rests on, best first."""
     retrieved: tuple[Hit, ...]
     confidence: float
-    """Best dense retrieval score: the cosine of question and top passage."""
+    """How sure the system is, in [0, 1]: the F1 that such answers had on dev, estimated from what search and answerer
+    tell. Where evaluation learned no such estimate, and of the answerer that is not served, the cosine of question and
+    closest passage."""
     abstained: bool
     """True when the corpus does not seem to hold the answer."""
+    needed: float = -1.0
+    """Confidence from which on an answer is given."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ragline import assessment, io, judging, repro, scoreboard
+from ragline import abstention, assessment, io, judging, repro, scoreboard
 from ragline.artifacts import (
     ANSWERING,
     BASE_ANN,
@@ -66,8 +66,24 @@ READS = (
 WRITES = OUTPUTS["evaluate"]
 MAX_DEV = 60
 """Dev questions on which the better answerer is chosen."""
+MAX_DISTRACTED = 30
+"""Test questions that are answered from the gold passage beside 0, 1, … others."""
 
 log = logging.getLogger(__name__)
+
+
+class AbstentionParams(Section):
+    """Part `evaluate.abstention`: what is asked of the answers that are given."""
+
+    risk: Annotated[float, Field(gt=0, lt=1)]
+    """Mean of 1 - F1 that they may have, an answer to what the corpus cannot answer counting 1."""
+    level: Annotated[float, Field(gt=0, lt=1)]
+    """Probability with which they keep to it."""
+    unanswerable: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the questions that the corpus is taken not to answer; dev questions with their gold hidden stand in."""
+    questions: Annotated[int, Field(ge=abstention.FEW)]
+    """Dev questions, one of a document, that the better answerer answers to find out, and as many with their gold
+    hidden."""
 
 
 class EvaluateParams(Section):
@@ -90,6 +106,8 @@ class EvaluateParams(Section):
     id, best with its revision."""
     rerank_depth: Annotated[int, Field(ge=1)]
     """Passages that it reads, at most `depth`."""
+    abstention: AbstentionParams | None = None
+    """Answers are given where their risk is bounded; None: where the best cosine is one of answerable questions."""
     resamples: Annotated[int, Field(ge=100)]
     """Of the bootstrap behind every interval."""
     judge: judging.JudgeParams | None = None
@@ -126,21 +144,23 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
         judging.check(params.judge, list(sets), root)
     engines = search_engines(params, passages, root)
     generator = backends.load(root / GENERATOR, root)
-    dev = answerable(io.read_table(QAExample, root / QUESTIONS_DEV))
-    settings = assessment.choose(engines, generator, dev, MAX_DEV, params.fusion)
+    dev = io.read_table(QAExample, root / QUESTIONS_DEV)
+    target = abstention.Target(**params.abstention.model_dump()) if params.abstention else None
+    settings = assessment.choose(engines, generator, dev, MAX_DEV, params.fusion, target)
     log.info("chosen on dev: %s", settings)
     results = {
         name: assessment.assess(name, questions, engines, generator, settings) for name, questions in sets.items()
     }
-    metrics, comparisons = scoreboard.tables(
-        results, gold, settings, scorecard.Bootstrap(params.resamples, params.seed)
-    )
+    how = scorecard.Bootstrap(params.resamples, params.seed)
+    metrics, comparisons = scoreboard.tables(results, gold, settings, how)
+    distracted = assessment.distracted(results["test"], engines, generator, MAX_DISTRACTED, params.seed)
+    distractors = {"test": scorecard.intervals(distracted, results["test"].clusters, how)}
     rows, verdict = judged(params, results, engines.reading, root)
     for name, table in metrics.items():
         log.info("%s: %s", name, {system: means["recall@5"] for system, means in table["retrieval"].items()})
     io.write_json(asdict(settings), root / ANSWERING)
     io.write_json(metrics, root / METRICS)
-    io.write_json({**comparisons, "judge": verdict}, root / COMPARISONS)
+    io.write_json({**comparisons, "distractors": distractors, "judge": verdict}, root / COMPARISONS)
     write(results, rows, root)
     write_curves(results["test"], settings.answerer, root)
 

@@ -55,6 +55,29 @@ def risk_coverage(confidence: Mapping[str, float], losses: Mapping[str, float]) 
     return points
 
 
+def weighted_aurc(confidence: Mapping[str, float], losses: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """`aurc` where a question counts for as many as its weight says; with equal weights it is `aurc`.
+
+    Args:
+        weights: the same questions → weight, above 0.
+
+    Raises:
+        DataError: as for `risk_coverage`.
+    """
+    _check(confidence, losses)
+    surest = sorted(confidence, key=lambda question: (-confidence[question], question))
+    area = lost = counted = 0.0
+    for _, alike in groupby(surest, key=lambda question: confidence[question]):
+        group = list(alike)
+        weight = math.fsum(weights[question] for question in group)
+        shared = math.fsum(weights[question] * losses[question] for question in group) / weight
+        for question in group:
+            lost += weights[question] * shared
+            counted += weights[question]
+            area += weights[question] * lost / counted
+    return area / counted
+
+
 def aurc(confidence: Mapping[str, float], losses: Mapping[str, float]) -> float:
     """Area under the risk-coverage curve: the mean of its n risks, in [0, 1]; lower is better.
 

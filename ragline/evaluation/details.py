@@ -25,8 +25,8 @@ class Answered:
     """system → run over the questions."""
     said: Mapping[str, Mapping[str, tuple[str, Sequence[Hit]]]]
     """answerer → question_id → answer and citations, for every question."""
-    confidence: Mapping[str, float]
-    """question_id → how sure retrieval is, higher is surer."""
+    confidence: Mapping[str, Mapping[str, float]]
+    """answerer → question_id → how sure the system is where this one answers, higher is surer."""
     abstained: Mapping[str, Mapping[str, bool]]
     """answerer → question_id → whether the system keeps quiet where this one answers."""
     f1: Mapping[str, Mapping[str, float]]
@@ -88,7 +88,7 @@ def risk_coverage(asked: Answered) -> dict[str, list[tuple[float, float]]]:
         return {}
     found = {}
     for answerer in asked.said:
-        points = calibration.risk_coverage(asked.confidence, asked.losses(answerer))
+        points = calibration.risk_coverage(asked.confidence[answerer], asked.losses(answerer))
         wanted = min(POINTS, len(points))
         kept = [points[(at + 1) * len(points) // wanted - 1] for at in range(wanted)]
         found[answerer] = [(round(point.coverage, 6), round(point.risk, 6)) for point in kept]
@@ -175,11 +175,12 @@ def _part(scores: scorecard.Scores, questions: Sequence[str]) -> scorecard.Score
 def _selective(asked: Answered, answerer: str) -> dict[str, float]:
     losses = asked.losses(answerer)
     answerable = {q.question_id: q.answerable for q in asked.questions}
+    sure = asked.confidence[answerer]
     return {
         **calibration.operating_point(asked.abstained[answerer], answerable, losses),
-        "aurc": calibration.aurc(asked.confidence, losses),
-        "excess_aurc": calibration.excess_aurc(asked.confidence, losses),
-        "calibration_error": calibration.calibration_error(asked.confidence, losses),
+        "aurc": calibration.aurc(sure, losses),
+        "excess_aurc": calibration.excess_aurc(sure, losses),
+        "calibration_error": calibration.calibration_error(sure, losses),
     }
 
 

@@ -28,8 +28,11 @@ class Fusion:
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`."""
         read = [list(hits)[: self.reads] for hits in retrieved]
-        texts = self.reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
-        return [grounded(parse(" ".join(text.split()), 0), hits) for text, hits in zip(texts, read, strict=True)]
+        drafts = self.reader.answer(questions, [[hit.passage.encoded_text for hit in hits] for hits in read])
+        return [
+            grounded(parse(" ".join(draft.text.split()), 0), hits, draft.likelihood)
+            for draft, hits in zip(drafts, read, strict=True)
+        ]
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
         """As `Generator.stream`, in one piece: a word is spelled as the passage does once its run of words is known."""
@@ -48,7 +51,7 @@ class Extractive:
     def answer(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> list[Written]:
         """As `Generator.answer`."""
         found = extractive.answer(questions, retrieved, self.encode_questions, self.encode_texts)
-        return [Written(text, cited) for text, cited in found]
+        return [Written(text, cited, likelihood=cosine) for text, cited, cosine in found]
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
         """As `Generator.stream`, in one piece."""

@@ -52,11 +52,11 @@ def answer(
     retrieved: Sequence[Sequence[Hit]],
     encode_questions: Encode,
     encode_texts: Encode,
-) -> list[tuple[str, tuple[Hit, ...]]]:
-    """For each question the closest sentence and the passage it stands in.
+) -> list[tuple[str, tuple[Hit, ...], float | None]]:
+    """For each question the closest sentence, the passage it stands in, and their cosine.
 
     The sentence is encoded with its passage's title before it, as a sentence alone seldom says what it is about.
-    A question whose passages hold no sentence gets an empty answer and no citation.
+    A question whose passages hold no sentence gets an empty answer, no citation and no cosine.
     """
     choices = [
         sharing_most(question, candidates(hits[:PASSAGES]), ENCODED)
@@ -65,14 +65,15 @@ def answer(
     texts = sorted({_in_context(hit, sentence) for choice in choices for hit, sentence in choice})
     vectors = encode_texts(texts) if texts else None
     row = {text: number for number, text in enumerate(texts)}
-    answers: list[tuple[str, tuple[Hit, ...]]] = []
+    answers: list[tuple[str, tuple[Hit, ...], float | None]] = []
     for vector, choice in zip(encode_questions(questions), choices, strict=True):
         if not choice or vectors is None:
-            answers.append(("", ()))
+            answers.append(("", (), None))
             continue
         scores = vectors[[row[_in_context(hit, sentence)] for hit, sentence in choice]] @ vector
-        hit, sentence = choice[int(scores.argmax())]
-        answers.append((sentence, (hit,)))
+        best = int(scores.argmax())
+        hit, sentence = choice[best]
+        answers.append((sentence, (hit,), float(scores[best])))
     return answers
 
 

@@ -49,6 +49,15 @@ class ReaderConfig:
     max_answer_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An answer as the reader wrote it."""
+
+    text: str
+    likelihood: float | None
+    """Mean log-probability of its tokens, end mark included; None where nothing was read."""
+
+
 class FusionInDecoder(nn.Module):
     """Frozen encoder, trained decoder, tied embeddings, pointer over the passages' tokens."""
 
@@ -179,12 +188,19 @@ class FusionInDecoder(nn.Module):
         return {"loss": -torch.log(share * copied + (1 - share) * spelt + TINY).mean()}
 
     @torch.inference_mode()
-    def write(self, states: Tensor, source_ids: Tensor, source_mask: Tensor, limit: int) -> list[list[int]]:
-        """Greedy answers, each up to its end mark or `limit` tokens; no three tokens in a row come twice."""
+    def write(
+        self, states: Tensor, source_ids: Tensor, source_mask: Tensor, limit: int
+    ) -> list[tuple[list[int], float]]:
+        """Greedy answers, each up to its end mark or `limit` tokens; no three tokens in a row come twice.
+
+        Returns:
+            For each row its tokens without the end mark, and their mean log-probability, the end mark's among them.
+        """
         settings = self.encoder.config
         keys = self.keys(states, source_ids)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         written: list[list[int]] = [[] for _ in range(len(states))]
+        sure: list[list[float]] = [[] for _ in range(len(states))]
         done = [False] * len(states)
         newest = torch.full((len(states), 1), settings.start_token_id, dtype=torch.long, device=states.device)
         for _ in range(limit):
@@ -194,13 +210,17 @@ class FusionInDecoder(nn.Module):
                 for banned in _repeats(tokens):
                     scores[row, banned] = 0.0
             newest = scores.argmax(dim=-1, keepdim=True)
-            for row, token in enumerate(newest[:, 0].tolist()):
-                done[row] = done[row] or token == settings.end_token_id
+            logs = torch.log(scores.gather(1, newest) + TINY)
+            for row, (token, log) in enumerate(zip(newest[:, 0].tolist(), logs[:, 0].tolist(), strict=True)):
+                if done[row]:
+                    continue
+                sure[row].append(log)
+                done[row] = token == settings.end_token_id
                 if not done[row]:
                     written[row].append(token)
             if all(done):
                 break
-        return written
+        return [(tokens, sum(logs) / len(logs)) for tokens, logs in zip(written, sure, strict=True)]
 
 
 def _repeats(tokens: list[int]) -> set[int]:
@@ -270,9 +290,9 @@ class Reader:
             packed.append((torch.cat([states[row] for row in range(first, last)]), ids))
         return packed
 
-    def answer(self, questions: Sequence[str], passages: Sequence[Sequence[str]], batch: int = 48) -> list[str]:
+    def answer(self, questions: Sequence[str], passages: Sequence[Sequence[str]], batch: int = 48) -> list[Draft]:
         """Greedy answers; a question without passages gets an empty one."""
-        answers = [""] * len(questions)
+        answers = [Draft("", None)] * len(questions)
         asked = [row for row, texts in enumerate(passages) if texts]
         self.model.eval()
         device = next(self.model.parameters()).device
@@ -284,8 +304,8 @@ class Reader:
             packed = self.pack([questions[r] for r in rows], read, fast)
             states, ids, mask = (piece.to(device) for piece in collate(packed))
             written = self.model.write(states.float(), ids, mask, self.config.max_answer_tokens)
-            for row, tokens in zip(rows, written, strict=True):
-                answers[row] = surface(tokens, passages[row][: self.config.passages], self.tokenizer)
+            for row, texts, (tokens, likelihood) in zip(rows, read, written, strict=True):
+                answers[row] = Draft(surface(tokens, texts, self.tokenizer), likelihood)
         return answers
 
 

@@ -20,6 +20,9 @@ class Written:
     cited: tuple[Hit, ...]
     failed: str = ""
     """Why there is no answer, though one was asked for; such as an endpoint that did not reply."""
+    likelihood: float | None = None
+    """Mean log-probability of the tokens written, end mark included; of an extract the cosine of its sentence and the
+    question. None where the way of answering knows neither, and where nothing was written."""
 
 
 class Generator(Protocol):
@@ -51,10 +54,10 @@ class Generator(Protocol):
         ...
 
 
-def grounded(said: Said, read: Sequence[Hit]) -> Written:
+def grounded(said: Said, read: Sequence[Hit], likelihood: float | None = None) -> Written:
     """An answer with the passages that it cites; where it cites none, the one that holds most of its words."""
     cited = tuple(read[place] for place in said.cited) or cite(said.text, read)
-    return Written(said.text, cited if said.text else ())
+    return Written(said.text, cited if said.text else (), likelihood=likelihood)
 
 
 def at_once(written: Written) -> Iterator[str | Written]:

@@ -24,6 +24,8 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -208,8 +210,8 @@ class LanguageModel:
         starts = range(0, len(order), size)
         for start in track(starts, len(starts), f"writing answers ({size} a step)"):
             rows = order[start : start + size]
-            for row, text in zip(rows, self._write([tokens[row] for row in rows]), strict=True):
-                answers[row] = grounded(prompts.parse(text, self.numbered(read[row])), read[row])
+            for row, (text, likelihood) in zip(rows, self._write([tokens[row] for row in rows]), strict=True):
+                answers[row] = grounded(prompts.parse(text, self.numbered(read[row])), read[row], likelihood)
         return answers
 
     def stream(self, question: str, hits: Sequence[Hit]) -> Iterator[str | Written]:
@@ -224,8 +226,8 @@ class LanguageModel:
             model: Any = self.model
             model.eval()
             telling = Telling(self.numbered(read), tell)
-            (text,) = self._write([asked], _Listener(self.tokenizer, telling.so_far))
-            return telling.whole(grounded(prompts.parse(text, self.numbered(read)), read))
+            ((text, likelihood),) = self._write([asked], _Listener(self.tokenizer, telling.so_far))
+            return telling.whole(grounded(prompts.parse(text, self.numbered(read)), read, likelihood))
 
         return beside(write)
 
@@ -258,13 +260,22 @@ class LanguageModel:
         """What `generate` starts from."""
         return {name: tensor.to(self.model.device) for name, tensor in self.inputs(asked).items()}
 
-    def _write(self, asked: Sequence[Prompt], listener: BaseStreamer | None = None) -> list[str]:
+    def _write(self, asked: Sequence[Prompt], listener: BaseStreamer | None = None) -> list[tuple[str, float]]:
+        """Text and mean log-probability of its tokens, end mark included."""
         model: Any = self.model
+        greedy, sureness = self._greedy(), _Sureness()
         with repro.half_precision():
             read = self._sources(asked)
-            written = model.generate(**read, generation_config=self._greedy(), streamer=listener)
-        begin = 0 if self.wording.seq2seq else read["input_ids"].shape[1]
-        return [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
+            written = model.generate(
+                **read,
+                generation_config=greedy,
+                logits_processor=LogitsProcessorList([sureness]),
+                streamer=listener,
+            )
+        # An encoder-decoder's answer begins with its start mark.
+        begin = 1 if self.wording.seq2seq else read["input_ids"].shape[1]
+        texts = [str(self.tokenizer.decode(row[begin:], skip_special_tokens=True)) for row in written]
+        return list(zip(texts, sureness.means(written[:, begin:], greedy.eos_token_id), strict=True))
 
     def _greedy(self) -> GenerationConfig:
         """Nothing of the model's own settings but its marks: they sample, or forbid what the training asked for."""
@@ -278,6 +289,32 @@ class LanguageModel:
             pad_token_id=pad(self.tokenizer),
             decoder_start_token_id=start_mark(self.model),
         )
+
+
+class _Sureness(LogitsProcessor):
+    """Sees the logits of every step; of greedy writing, the highest is that of the token written.
+
+    Only this one is kept: all logits of an answer take a thousand times the room of its tokens.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._steps.append(torch.log_softmax(scores.float(), dim=-1).amax(-1))
+        return scores
+
+    def means(self, written: Tensor, ends: Sequence[int]) -> list[float]:
+        """Mean log-probability of each row's tokens, up to its first end mark with it.
+
+        Args:
+            written: (batch, t) int64, what was written at each step.
+            ends: the end marks.
+        """
+        logs = torch.stack(self._steps, dim=1)  # (batch, t)
+        ended = torch.isin(written, torch.tensor(ends, device=written.device)).long()
+        counted = ended.cumsum(1) - ended == 0  # no end mark stands before
+        return ((logs * counted).sum(1) / counted.sum(1)).tolist()
 
 
 class _Listener(BaseStreamer):

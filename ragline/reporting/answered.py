@@ -58,6 +58,8 @@ def _answers_block(inputs: Inputs, name: str, values: Json, pairs: Sequence[Pair
     if any(places.values()):
         figures.append(_sensitivity_figure(inputs, name, places))
         folded = (*folded, ("Answer F1 by place of the gold passage, in numbers", _sensitivity_table(name, places)))
+    if distracted := inputs.comparisons.get("distractors", {}).get(name):
+        folded = (*folded, ("Answer F1 by number of distractors", _distractors_table(name, distracted)))
     return Block(f"Answers to the {where}", (), tuple(figures), (*extra, levels, *shown), folded)
 
 
@@ -158,27 +160,63 @@ def _sensitivity_table(name: str, places: Mapping[str, Mapping[str, Json]]) -> T
     return Table(f"Answer F1 by place of the first gold passage, {set_label(name)}", columns, (("", rows),))
 
 
+def _distractors_table(name: str, distracted: Mapping[str, Mapping[str, Json]]) -> Table:
+    """Answers from the gold passage beside the best passages found that do not hold the answer."""
+    numbers = sorted({number for values in distracted.values() for number in values}, key=int)
+    rows = tuple(
+        Row(
+            number,
+            tuple(
+                Cell(fixed(at.get("mean")), span(at.get("low"), at.get("high")), n_of(at["n"]) if at else "")
+                for at in (values.get(number, {}) for values in distracted.values())
+            ),
+        )
+        for number in numbers
+    )
+    columns = Column("distractors beside the gold passage"), *(Column(label(who), swatch(who)) for who in distracted)
+    return Table(f"Answer F1 by number of distractors, {set_label(name)}", columns, (("", rows),))
+
+
 # --- abstention ------------------------------------------------------------------------------------
 
 
 def abstention(inputs: Inputs) -> Section:
     """What is risked by answering more, where the system stands, and what its confidence tells apart."""
-    threshold = inputs.answering["abstain_below"]
+    threshold = tables.answer_from(inputs.answering)
     declines = (
         f"Below {fixed(threshold)} (dashed) the system declines"
         if threshold > -1
         else "The system never declines on its account"
     )
+    rule = inputs.answering.get("rule")
+    meaning = "the cosine of question and best passage" if rule is None else "the F1 to be expected, learned on dev"
     words = (
-        f"Confidence is the cosine of question and best passage. {declines}; the further the groups lie apart, the "
-        "better it can tell what it does not know."
+        f"Confidence is {meaning}. {declines}; the further the groups lie apart, the better it can tell what it does "
+        "not know.",
+        *([] if rule is None else [_promised(rule["promise"])]),
     )
     blocks = []
     for name, values in inputs.figures.items():
         rows = [row for row in inputs.predictions if row["set"] == name]
         blocks.append(_risk_block(inputs, name, values))
         blocks.append(Block(f"Confidence: {set_label(name)}", figures=_distributions(inputs, rows, name)))
-    return Section((words,), tuple(block for block in blocks if block.figures or block.tables))
+    return Section(words, tuple(block for block in blocks if block.figures or block.tables))
+
+
+def _promised(promise: Json) -> str:
+    """What is asked of the risk, and what dev showed."""
+    asked = (
+        f"Asked for: answers of a risk of at most {fixed(promise['target'])}, where {percent(promise['unanswerable'])} "
+        "of the questions have no answer."
+    )
+    on_dev = f"{n_of(promise['n'])}, {count(promise['n_clusters'])} documents"
+    if promise["bound"] is None:
+        return f"{asked} On dev ({on_dev}) no threshold promises that, so only what is least sure is declined."
+    return (
+        f"{asked} On dev ({on_dev}) the risk is {fixed(promise['risk'])} at coverage {fixed(promise['coverage'])}, and "
+        f"at most {fixed(promise['bound'])} at level {percent(promise['level'])}. That holds for questions like those "
+        "of dev; how others came out stands below."
+    )
 
 
 def _risk_block(inputs: Inputs, name: str, values: Json) -> Block:
@@ -191,6 +229,8 @@ def _risk_block(inputs: Inputs, name: str, values: Json) -> Block:
         made.append(_declined_table(name, figures_of))
     if points:
         made.append(_operating_table(name, values["n"], points))
+    if given := inputs.comparisons.get("risk", {}).get(name):
+        made.append(_risk_table(inputs, name, given))
     figures = _risk_figure(name, values["n"], curves, selective)
     return Block(f"Answering and declining: {set_label(name)}", (), figures, tuple(made))
 
@@ -227,7 +267,7 @@ def _risk_figure(
 
 
 def _distributions(inputs: Inputs, rows: Sequence[Prediction], name: str) -> tuple[Figure, ...]:
-    threshold = inputs.answering["abstain_below"]
+    threshold = tables.answer_from(inputs.answering)
     groups = tables.confidences(rows)
     everything = [value for values in groups.values() for value in values] + [0.0, 1.0]
     over = min(everything), max(everything)
@@ -260,6 +300,13 @@ def _declined_table(name: str, figures: Json) -> Table:
     )
     columns = Column("what should happen"), Column("share"), Column("n")
     return Table(f"Abstention, {set_label(name)}", columns, (("", rows),))
+
+
+def _risk_table(inputs: Inputs, name: str, given: Json) -> Table:
+    found = Cell(fixed(given["mean"]), span(given["low"], given["high"]), n_of(given["n"]))
+    columns = Column("measure"), Column(label(inputs.answering["answerer"]))
+    rows = (Row("mean loss of the answers given", (found,)),)
+    return Table(f"Risk with its {level(inputs)} interval, {set_label(name)}", columns, (("", rows),))
 
 
 def _operating_table(name: str, n: int, points: Mapping[str, Json]) -> Table:

@@ -6,7 +6,7 @@ import hashlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ragline.reporting import evidence, explorer, failures, formats, summary
+from ragline.reporting import evidence, explorer, failures, formats, summary, tables
 from ragline.reporting.comparisons import label, read_pairs, read_runs, served_label, set_label
 from ragline.reporting.inputs import Inputs
 
@@ -113,5 +113,5 @@ def answering_card(inputs: Inputs) -> Facts:
         card["Reranker"] = f"{facts['reranker']}, reads the first {formats.count(facts['rerank_depth'])}"
     return card | {
         "Answers": facts["answerer"],
-        "Declines": f"where confidence is below {formats.fixed(facts['abstain_below'])}",
+        "Declines": f"where confidence is below {formats.fixed(tables.answer_from(facts))}",
     }

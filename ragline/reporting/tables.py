@@ -208,6 +208,12 @@ def counted(caption: str, noun: str, numbers: Mapping[str, float]) -> Table:
     return Table(caption, (Column(noun), Column("number"), Column("share"), Column("")), (("", tuple(rows)),))
 
 
+def answer_from(answering: Json) -> float:
+    """Confidence from which on the served answerer's answers are given."""
+    rule = answering.get("rule")
+    return float(answering["abstain_below"] if rule is None else rule["answer_from"])
+
+
 def confidences(predictions: Iterable[Prediction]) -> dict[str, list[float]]:
     """Confidence of answerable questions whose passage was found, or missed, and of unanswerable ones."""
     groups: dict[str, list[float]] = {

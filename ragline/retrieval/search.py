@@ -11,7 +11,9 @@ from ragline.errors import DataError, ModelError
 from ragline.io import Vectors
 from ragline.retrieval import exact, fuse, index, lexical
 from ragline.retrieval.encoder import Encoder, encode_passages, encode_questions
+from ragline.retrieval.signals import Signals, signals
 from ragline.retrieval.where import Fields, Mask, Where, fields_of
+from ragline.retrieval.words import analyser
 from ragline.types import Hit, Passage, QAExample, Run
 
 MAX_QUESTION_CHARACTERS = 2000
@@ -171,8 +173,8 @@ class HybridRetriever:
     def __post_init__(self) -> None:
         lexical.check(self.bm25, self.passages)
 
-    def retrieve(self, questions: Sequence[str], k: int, where: Where | None = None) -> list[tuple[list[Hit], float]]:
-        """For each question the k best passages, best first, and the best cosine found.
+    def retrieve(self, questions: Sequence[str], k: int, where: Where | None = None) -> list[tuple[list[Hit], Signals]]:
+        """For each question the k best passages, best first, and what the search says about its success.
 
         Args:
             where: which passages may be found; the k best of these are.
@@ -196,8 +198,12 @@ class HybridRetriever:
         if self.rerank is not None:
             fused = reranked_run(asked, fused, self._passage, self.rerank, self.rerank_depth)
         hits = [[Hit(self._passage(p), score) for p, score in list(fused[key].items())[:k]] for key in asked]
-        best = [max(dense[key].values(), default=0.0) for key in asked]
-        return list(zip(hits, best, strict=True))
+        analyse = analyser(self.bm25.language)
+        told = [
+            signals(asked[key], dense[key], sparse[key], fused[key], lambda p: self._passage(p).encoded_text, analyse)
+            for key in asked
+        ]
+        return list(zip(hits, told, strict=True))
 
     def _passage(self, passage_id: str) -> Passage:
         return self.passages[self._rows[passage_id]]

@@ -52,7 +52,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.evaluation": MODELS,
     "ragline.reporting": MODELS,
     # They meet here.
-    "ragline.assessment": MODELS | IDEAS | {"ragline.qa"},
+    "ragline.assessment": MODELS | IDEAS | {"ragline.qa", "ragline.abstention", "ragline.distractors"},
+    "ragline.distractors": FILES_AND_SEEDS | {"ragline.abstention", "ragline.evaluation", "ragline.generation"},
+    "ragline.abstention": FILES_AND_SEEDS
+    | {"ragline.evaluation", "ragline.generation", "ragline.qa", "ragline.retrieval"},
     "ragline.scoreboard": FILES_AND_SEEDS | {"ragline.assessment", "ragline.evaluation", "ragline.qa"},
     "ragline.qa": MODELS | IDEAS,
     "ragline.guardrails": {"ragline.errors", "ragline.types", "ragline.generation"},

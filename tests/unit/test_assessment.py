@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragline import assessment, qa, scoreboard
+from ragline import abstention, assessment, qa, scoreboard
 from ragline.errors import ConfigError, DataError, ModelError
 from ragline.evaluation import scorecard
 from ragline.generation.backends import Fusion
@@ -84,14 +84,14 @@ def test_what_dev_chooses(engines):
 
 def test_few_dev_questions_hold_no_answer_back(engines):
     chosen = assessment.choose(engines, Fusion(random_reader()), ASKED, most=2)
-    assert chosen.abstain_below == assessment.NEVER
-    assert assessment.floor([0.5] * (assessment.FEW - 1)) == assessment.NEVER
-    assert assessment.floor([0.5] * assessment.FEW) == 0.5
+    assert chosen.abstain_below == abstention.NEVER
+    assert abstention.floor([0.5] * (abstention.FEW - 1)) == abstention.NEVER
+    assert abstention.floor([0.5] * abstention.FEW) == 0.5
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=300))
 def test_the_floor_gives_up_one_in_a_hundred_at_most(confidence):
-    floor = assessment.floor(confidence)
+    floor = abstention.floor(confidence)
     assert sum(value < floor for value in confidence) <= 0.01 * len(confidence)
 
 
@@ -238,6 +238,27 @@ def test_one_question(engines):
     assert not any(row["decisive"] for row in comparisons["paired"])
 
 
+def test_the_risk_of_what_is_given_and_what_was_promised(engines):
+    """One answer is right, one is wrong, one is to a question that nothing answers; the fourth is held back."""
+    said = [Written("on shelf number 0", ()), OTHER_WORDS, Written("", ()), OTHER_WORDS]
+    asked = [*ASKED[:3], replace(UNANSWERABLE, question="Who?")]
+    chosen = replace(settings(), answerer="generator")
+    result = assessment.assess("test", asked, engines, scripted(said, asked), chosen)
+    _, comparisons = tables(result, chosen)
+    found = comparisons["risk"]["test"]
+    assert (found["mean"], found["n"]) == (pytest.approx(2 / 3, abs=1e-6), 3) and comparisons["promise"] is None
+
+
+def test_answers_beside_distractors(engines):
+    result = assessment.assess("test", ASKED, engines, Fusion(random_reader()), settings())
+    found = assessment.distracted(result, engines, Fusion(random_reader()), most=4, seed=1)
+    assert {who: [*numbers] for who, numbers in found.items()} == {
+        "extractive": ["0", "1", "2"], "generator": ["0", "1"],
+    }  # fmt: skip
+    assert {len(f1) for numbers in found.values() for f1 in numbers.values()} == {4}
+    assert set(found["extractive"]["0"].values()) == {2 * 4 / (4 + 6)}  # "The kettle stands on shelf number 0."
+
+
 def test_everything_is_declined(engines):
     chosen = replace(settings(), abstain_below=2.0)
     asked = [*ASKED, UNANSWERABLE]
@@ -306,7 +327,7 @@ def test_no_dev_questions(engines):
     with pytest.raises(ConfigError, match=r"evaluate\.fusion: convex takes its weight from dev .* set it to rrf"):
         assessment.choose(engines, Fusion(random_reader()), [], most=2)
     chosen = assessment.choose(engines, Fusion(random_reader()), [], most=2, fusion="rrf")
-    assert chosen == qa.Settings(None, 6, assessment.NEVER, "extractive")
+    assert chosen == qa.Settings(None, 6, abstention.NEVER, "extractive")
 
 
 def test_a_gold_passage_is_seen_when_its_neighbour_is_read():

@@ -36,7 +36,7 @@ def answered(questions=QUESTIONS):
         questions,
         {"bm25": {q: RUN[q] for q in sorted(wanted)}},
         {"extractive": {q: SAID[q] for q in sorted(wanted)}},
-        {q: {"q1": 0.9, "q2": 0.6, "q3": 0.2}[q] for q in sorted(wanted)},
+        {"extractive": {q: {"q1": 0.9, "q2": 0.6, "q3": 0.2}[q] for q in sorted(wanted)}},
         {"extractive": {q: {"q1": False, "q2": False, "q3": True}[q] for q in sorted(wanted)}},
         {"extractive": {q: {"q1": 2 / 3, "q2": 0.0}[q] for q in sorted(wanted - {"q3"})}},
         passages=PASSAGES,
@@ -109,7 +109,7 @@ def test_a_curve_has_fifty_points_at_most():
         answered(),
         questions=questions,
         said={"extractive": {q: SAID["q1"] for q in ids}},
-        confidence={q: -n for n, q in enumerate(ids)},
+        confidence={"extractive": {q: -n for n, q in enumerate(ids)}},
         f1={"extractive": {q: float(n < 50) for n, q in enumerate(ids)}},
     )
     (points,) = details.risk_coverage(many).values()

@@ -35,9 +35,10 @@ def test_the_closest_sentence_and_its_passage():
         rows = np.array([[text.count("below"), 1.0] for text in texts], dtype=np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    (text, cited), nothing = extractive.answer(["what is below?", "x"], [HITS, []], encode, encode)
+    (text, cited, cosine), nothing = extractive.answer(["what is below?", "x"], [HITS, []], encode, encode)
     assert (text, [hit.passage.passage_id for hit in cited]) == ("Concat puts frames below each other.", ["b#0000"])
-    assert nothing == ("", ())
+    # "puts frames below" and "what is below?" are both (1, 1) / √2
+    assert cosine == pytest.approx(1.0) and nothing == ("", (), None)
 
 
 def test_sentences_that_share_words_are_weighed_in_their_order():

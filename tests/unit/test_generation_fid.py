@@ -71,7 +71,7 @@ def test_padded_passages_cannot_be_copied(reader):
 def test_greedy_with_cache_equals_greedy_without(reader):
     states, ids, mask = packed(reader)
     states = states.float()
-    written = reader.model.write(states, ids, mask, limit=6)[0]
+    ((written, _),) = reader.model.write(states, ids, mask, limit=6)
     tokens = [101]
     for _ in range(len(written)):
         keys = reader.model.keys(states, ids)
@@ -85,11 +85,26 @@ def test_answers_do_not_depend_on_their_neighbours(reader):
     questions = [QUESTION, "what is a series?", "why?"]
     passages = [PASSAGES, PASSAGES[1:], [PASSAGES[0] * 3]]
     together = reader.answer(questions, passages, batch=3)
-    assert together == [reader.answer([q], [p])[0] for q, p in zip(questions, passages, strict=True)]
+    alone = [reader.answer([q], [p])[0] for q, p in zip(questions, passages, strict=True)]
+    assert [draft.text for draft in together] == [draft.text for draft in alone]
+    assert [draft.likelihood for draft in together] == pytest.approx([draft.likelihood for draft in alone], abs=1e-4)
+
+
+@pytest.mark.parametrize("end", [0.0, 40.0])
+def test_the_likelihood_is_that_of_the_answer_read_again(end):
+    """Teacher-forced loss of what was written, with its end mark where there is one."""
+    reader = random_reader(answer_tokens=6)
+    with torch.no_grad():
+        reader.model.bias[102] = end  # with 40 the first token ends the answer
+    states, ids, mask = packed(reader)
+    ((tokens, likelihood),) = reader.model.write(states.float(), ids, mask, limit=6)
+    assert len(tokens) == (0 if end else 6)
+    labels = torch.tensor([[*tokens, 102][:6]])
+    assert likelihood == pytest.approx(-reader.model(states.float(), ids, mask, labels)["loss"].item(), abs=1e-4)
 
 
 def test_no_passages_no_answer(reader):
-    assert reader.answer(["why?", QUESTION], [[], PASSAGES])[0] == ""
+    assert reader.answer(["why?", QUESTION], [[], PASSAGES])[0] == fid.Draft("", None)
 
 
 def test_a_long_passage_is_cut_and_the_question_is_not(reader):

@@ -1,6 +1,8 @@
 """Tuning a language model: what counts, what is read, what is saved."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,10 +90,46 @@ def test_a_passage_longer_than_the_model_fills_the_prompt_and_no_more(root, shap
 def test_the_prompt_is_the_same_in_training_and_answering(root, monkeypatch):
     reader = tiny(root, "qwen")
     asked = []
-    monkeypatch.setattr(language_model.LanguageModel, "_write", lambda self, rows: asked.extend(rows) or [""] * 1)
+    monkeypatch.setattr(language_model.LanguageModel, "_write", lambda self, rows: asked.extend(rows) or [("", 0.0)])
     reader.answer(["where?"], [HITS])
     lesson = Lesson("where?", tuple(hit.passage.encoded_text for hit in HITS), "shelf 1")
     assert [tuple(map(tuple, prompt)) for prompt in asked] == [encoded(reader, [lesson])[0].prompt]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_likelihood_is_that_of_the_answer_read_again(root, shape):
+    """Teacher-forced, one row at a time, against what a batch of different prompts was told while writing."""
+    reader = tiny(root, shape)
+    prompts_of = [reader.wording.prompt_tokens("where?", ["here " * n], 100) for n in (3, 40)]
+    written = []
+    own = reader.model.generate
+    reader.model.generate = lambda **given: written.append(own(**given)) or written[0]
+    found = [likelihood for _, likelihood in reader._write(prompts_of)]
+    ends = reader._greedy().eos_token_id
+    for prompt, row, likelihood in zip(prompts_of, written[0].tolist(), found, strict=True):
+        answer = row[1 if reader.wording.seq2seq else -LIMITS.max_answer_tokens :]
+        last = next((place for place, token in enumerate(answer) if token in ends), len(answer) - 1)
+        answer = answer[: last + 1]
+        if reader.wording.seq2seq:
+            start = language_model.start_mark(reader.model)
+            given = {"input_ids": torch.tensor([prompt]), "decoder_input_ids": torch.tensor([[start, *answer[:-1]]])}
+            logs = logits(reader.model, given)[0].log_softmax(-1)
+        else:
+            logs = logits(reader.model, {"input_ids": torch.tensor([prompt + answer])})[0].log_softmax(-1)
+            logs = logs[len(prompt) - 1 : -1]
+        expected = logs[torch.arange(len(answer)), torch.tensor(answer)].mean().item()
+        assert likelihood == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_comes_after_the_end_mark_is_no_part_of_the_likelihood():
+    sureness = language_model._Sureness()
+    for step in ([0.5, 0.5], [0.9, 0.2], [0.8, 0.7]):  # the higher of two tokens, for two rows
+        scores = torch.tensor([[p, 1 - p] for p in step]).log()
+        assert sureness(torch.zeros(2, 0), scores) is scores
+    # row 1 ends at its second token: (ln .5 + ln .9) / 2; row 2 never does, and its second step is 0.8 sure
+    first, second = sureness.means(torch.tensor([[5, 9, 9], [5, 5, 5]]), [9])
+    assert first == pytest.approx((math.log(0.5) + math.log(0.9)) / 2)
+    assert second == pytest.approx((math.log(0.5) + math.log(0.8) + math.log(0.7)) / 3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -150,7 +188,9 @@ def test_answers_are_the_same_in_a_batch_and_alone_and_empty_without_passages(ro
     questions = ["where is the number 1?", "x", "help?"]
     retrieved = [HITS, [], HITS[1:]]
     together = reader.answer(questions, retrieved)
-    assert together == [reader.answer([q], [hits])[0] for q, hits in zip(questions, retrieved, strict=True)]
+    alone = [reader.answer([q], [hits])[0] for q, hits in zip(questions, retrieved, strict=True)]
+    assert [replace(one, likelihood=None) for one in together] == [replace(one, likelihood=None) for one in alone]
+    assert [one.likelihood for one in together] == pytest.approx([one.likelihood for one in alone], abs=1e-4)
     assert together[1] == sft.generator.Written("", ())
 
 

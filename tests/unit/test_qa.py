@@ -67,7 +67,7 @@ def test_an_answer_needs_a_passage(system, k):
     ],
 )
 def test_when_the_system_keeps_quiet(text, failed, confidence, quiet):
-    assert qa.abstains(Written(text, (), failed), confidence, abstain_below=0.5) == quiet
+    assert qa.abstains(Written(text, (), failed), confidence, answer_from=0.5) == quiet
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def test_why_there_is_no_answer(system, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert qa.ABSTENTION in said and "which is enough, but no answer was found in the passages)" in said
     assert "below" not in said
-    assert "(best cosine 0." in said and "Closest passages, best first, with the score of both searches" in said
+    assert "(confidence 0." in said and "Closest passages, best first, with the score of both searches" in said
     strict = replace(silent, settings=replace(system.settings, abstain_below=0.99))
     monkeypatch.setattr(qa, "load", lambda root, project: strict)
     cli.main(["ask", "When does the pump stop by itself?"])

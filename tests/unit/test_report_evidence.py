@@ -214,6 +214,31 @@ def test_abstention_draws_no_risk_of_few_answers() -> None:
     assert notes["Not answerable"] == "n\u00a0=\u00a01; 0 of 1 below the threshold."
 
 
+def test_what_was_promised_and_what_came_of_it() -> None:
+    promise = {
+        "target": 0.35, "level": 0.95, "unanswerable": 0.1, "bound": 0.34, "n": 382, "n_clusters": 191,
+        "coverage": 0.8, "risk": 0.28,
+    }  # fmt: skip
+    rule = {"confidence": {"intercept": 0.0, "weights": {}}, "answer_from": 0.45, "promise": promise}
+    interval = {"mean": 0.6, "low": 0.5, "high": 0.7, "n": 40, "n_clusters": 30}
+    level = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 30, "n_clusters": 30}
+    distracted = {"extractive": {"0": level, "1": level, "2": level}, "generator": {"0": level, "1": level}}
+    given = inputs(
+        answering={**inputs().answering, "rule": rule},
+        comparisons=COMPARISONS | {"risk": {"gold": interval}, "distractors": {"gold": distracted}},
+    )
+    found = section(given, "abstention")
+    assert "the F1 to be expected, learned on dev. Below 0.450" in found.words[0]
+    assert "the risk is 0.280 at coverage 0.800, and at most 0.340 at level 95.0" in found.words[1]
+    unmet = {**rule, "promise": {**promise, "bound": None}}
+    words = section(replace(given, answering={**given.answering, "rule": unmet}), "abstention").words
+    assert "no threshold promises that" in words[1]
+    assert table(found.blocks[0], "Risk with")["mean loss of the answers given"][0][0] == "0.600"
+    (block,) = section(given, "answers").blocks
+    ((_, numbers),) = [fold for fold in block.folded if fold[0] == "Answer F1 by number of distractors"]
+    assert [row.name for _, rows in numbers.groups for row in rows] == ["0", "1", "2"]
+
+
 def test_slices_name_the_worst() -> None:
     found = section(inputs(), "slices")
     assert found.words[0] == (

@@ -50,9 +50,14 @@ class Shipped:
     """sha256."""
 
 
-SHIPPED: dict[str, Shipped] = {}
-"""Built-in models with pretrained weights in the project. `python -m tools.pretrain_reader` makes those of
-builtin:minilm-reader and prints the line that belongs here; none are shipped yet, see docs/reader_card.md."""
+SHIPPED: dict[str, Shipped] = {
+    "builtin:minilm-reader": Shipped(
+        Path("models/base/minilm_reader.safetensors"),
+        "3ace8926e62d73c5724db91558a520686245f4aeefc7ce8b6e0d65b5a02c7831",
+    ),
+}
+"""Built-in models whose pretrained weights are in the project. `python -m tools.pretrain_reader` makes those of
+builtin:minilm-reader and prints their digest; see docs/reader_card.md."""
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 _WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]

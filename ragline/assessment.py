@@ -102,9 +102,11 @@ class Engines:
         return {
             q.question_id: signals(
                 q.question,
-                *(run[q.question_id] for run in (runs["tuned"], runs["bm25"], served)),
-                text=lambda passage: passages[passage].encoded_text,
-                analyse=analyse,
+                runs["tuned"][q.question_id],
+                runs["bm25"][q.question_id],
+                served[q.question_id],
+                lambda passage: passages[passage].encoded_text,
+                analyse,
             )
             for q in questions
         }

@@ -240,7 +240,7 @@ class LanguageModel:
         )
 
 
-class _Sureness(LogitsProcessor):  # type: ignore[misc]
+class _Sureness(LogitsProcessor):
     """Sees the logits of every step; of greedy writing, the highest is that of the token written.
 
     Only this one is kept: all logits of an answer take a thousand times the room of its tokens.

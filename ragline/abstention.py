@@ -142,7 +142,7 @@ def choose(examples: Sequence[Example], target: Target) -> qa.Rule | None:
             target.risk,
             target.level,
         )
-    coverage, lost = _at(sample, least)
+    weight, lost = (float(part.sum()) for part in sample.given(least))
     promise = qa.Promise(
         target=target.risk,
         level=target.level,
@@ -150,8 +150,8 @@ def choose(examples: Sequence[Example], target: Target) -> qa.Rule | None:
         bound=None if bounded is None else bounded.bound,
         n=len(spoken),
         n_clusters=len(set(given.clusters)),
-        coverage=coverage,
-        risk=lost,
+        coverage=round(weight / float(sample.weights.sum()), 6),
+        risk=round(lost / weight, 6) if weight else None,
     )
     return qa.Rule(confidence.fit(given, names), least, promise)
 
@@ -179,9 +179,3 @@ def _better(given: confidence.Examples, names: Sequence[str]) -> tuple[Sequence[
     ours, plain = area(learned.tolist()), area([row["cosine"] for row in given.features])
     log.info("area under the risk-coverage curve on dev: %.4f learned out of fold, %.4f by best cosine", ours, plain)
     return (names, learned) if ours < plain else (COSINE, confidence.cross_fit(given, COSINE))
-
-
-def _at(sample: risk.Sample, threshold: float) -> tuple[float, float | None]:
-    """Share of a sample that is answered from a threshold on, and the mean loss of that; both by weight."""
-    weight, lost = (float(part.sum()) for part in sample.given(threshold))
-    return round(weight / float(sample.weights.sum()), 6), round(lost / weight, 6) if weight else None

@@ -105,8 +105,8 @@ class Engines:
                 runs["tuned"][q.question_id],
                 runs["bm25"][q.question_id],
                 served[q.question_id],
-                text=lambda passage: passages[passage].encoded_text,
-                analyse=analyse,
+                lambda passage: passages[passage].encoded_text,
+                analyse,
             )
             for q in questions
         }

@@ -14,7 +14,7 @@ import torch.multiprocessing
 from accelerate.state import AcceleratorState, GradientState
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from ragline import training
+from ragline import repro, training
 from ragline.generation import backends, fusion, language_model, sft
 from ragline.generation.language_model import Limits
 from ragline.generation.train import Lesson
@@ -72,6 +72,7 @@ class Cut(sft._Trainer):
 
 
 def fit(root, shape, lora, checkpoints):
+    repro.seed_everything(5)  # adapters start from random numbers
     limits = Limits(passages=2, max_input_tokens=160, max_answer_tokens=16, fusion=shape == "t5")
     reader = language_model.load_base(shape, limits, root)
     if limits.fusion:

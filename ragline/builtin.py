@@ -6,14 +6,6 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from ragline.errors import ModelError, ServiceError
 from ragline.io import file_digest
 
@@ -98,6 +90,14 @@ def model_folder(name: str, root: Path = Path()) -> Path:
 
 def _downloaded(repository: str, revision: str | None) -> Path:
     """Asked once, as the hub's client would repeat every file's request for a minute where there is no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     name = f"{repository}@{revision}" if revision else repository
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))

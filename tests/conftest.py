@@ -1,5 +1,6 @@
 """Small projects under DVC, and Prefect's server, for the tests that need them."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -18,8 +19,15 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("steady", derandomize=True, deadline=None)  # the same examples on every machine
 settings.load_profile("steady")
 apply_defaults()
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two workers' threads on two cores: none may spin while it waits
 os.environ.pop("PREFECT_API_URL", None)  # never somebody's real server
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DVC runs `python`
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage go through the libraries that the tests import: a second, many times over."""
+    gc.collect()
+    gc.freeze()
 
 
 def dvc(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import openai
-
 from ragline.errors import ConfigError, ServiceError
 from ragline.io import digest
 from ragline.llm.ledger import Ledger, Reply
@@ -173,6 +171,8 @@ def headers(where: Endpoint, environment: Mapping[str, str] = os.environ) -> dic
     """
     if where.prefix == OPENAI:
         return {}
+    import openai
+
     lines = environment.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
     custom = {line.partition(":")[0].strip() for line in lines if ":" in line}
     names = sorted(custom | {"OpenAI-Organization", "OpenAI-Project"})
@@ -237,6 +237,8 @@ class Caller:
     _running: dict[str, "asyncio.Task[Reply]"] = field(default_factory=dict)
 
     async def __aenter__(self) -> "Caller":
+        import openai  # takes a second, and most runs ask nobody
+
         self._where = endpoint(*self.environment)
         self._client = openai.AsyncOpenAI(
             base_url=self._where.base_url,
@@ -400,6 +402,8 @@ class Caller:
     @contextmanager
     def _named_faults(self) -> Iterator[None]:
         """What the client library raises, by what it means for this call and the others."""
+        import openai
+
         try:
             yield
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:

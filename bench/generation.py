@@ -19,10 +19,8 @@ Arms, all reading the same passages in the end:
 """
 
 import argparse
-import json
 import logging
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -31,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.kept import once, peak_mb
-from bench.retrieval_sets import SETS, Set
+from bench.retrieval_sets import Set, add_sets, each_set
 from bench.retrieval_training import untrained, with_words
-from ragline import repro
+from ragline import io, repro
 from ragline.evaluation import answers, significance
 from ragline.generation import backends, fid, lessons, train
 from ragline.generation.generator import Generator
@@ -135,8 +133,9 @@ def _lessons(
     if arm == "fid":
         shown = [train.choose_passages([*run[q.question_id]], q.gold_passage_ids, passages, rng) for q in questions]
         return [Lesson(q.question, read(ids), q.answers[0]) for q, ids in zip(questions, shown, strict=True)]
+    near = _distractors if arm == "swr" else lambda *_: []
     material = [
-        lessons.Material(q.question, q.answers[0], read(q.gold_passage_ids), read(_distractors(q, run, texts)))
+        lessons.Material(q.question, q.answers[0], read(q.gold_passage_ids), read(near(q, run, texts)))
         for q in questions
     ]
     if arm == "sft":
@@ -170,7 +169,7 @@ def measure(data: Set, arms: Sequence[str], seeds: Sequence[int], how: How, work
     for arm in arms:
         many = []
         for seed in seeds if arm in TUNED else seeds[:1]:
-            kept = work / f"{data.name}-{arm}-{seed}.json"
+            kept = work / f"{data.name}-{arm}-{seed}-{io.digest(repr(how))[:8]}.json"
             got = Answered(**once(kept, answered, arm, data, run, how, seed))
             many.append(answers.score(got.said, references))
             texts = [got.said[q] for q in references]
@@ -242,8 +241,7 @@ def table(name: str, result: dict[str, Any]) -> str:
 def main() -> None:
     """Read the arguments, measure every set that is there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with faire/ and squad/")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    add_sets(parser)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--passages", type=int, default=3)
@@ -251,25 +249,11 @@ def main() -> None:
     parser.add_argument("--max-answer-tokens", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--examples", type=int, default=10_000, help="training questions at most")
-    parser.add_argument("--work", type=Path, help="keep every finished arm here, and take it from here")
-    parser.add_argument("--out", type=Path, help="write all figures as JSON")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     how = How(**{name: getattr(given, name) for name in How.__dataclass_fields__})
-    results = {}
-    for name in given.sets:
-        if not (given.data / name).is_dir():
-            log.info("%s: skipped, %s is not there", name, given.data / name)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            work = given.work or Path(folder)
-            work.mkdir(parents=True, exist_ok=True)
-            results[name] = measure(SETS[name](given.data / name), given.arms, given.seeds, how, work)
-        sys.stdout.write(table(name, results[name]))
-        if given.out:
-            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    each_set(given, lambda data, work: measure(data, given.arms, given.seeds, how, work), table)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Two public sets of questions as the benches read them."""
+"""Two public sets of questions as the benches read them, and what every bench over them does."""
 
+import argparse
 import gzip
 import json
+import logging
 import random
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +91,40 @@ def held_out(questions: Sequence[QAExample]) -> tuple[list[QAExample], list[QAEx
 
 
 SETS: dict[str, Callable[[Path], Set]] = {"faire": faire, "squad": squad}
+
+
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Arguments that `each_set` asks for."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with faire/ and squad/")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--work", type=Path, help="keep what is finished here, and take it from here")
+    parser.add_argument("--out", type=Path, help="write all figures as JSON")
+
+
+def each_set(
+    given: argparse.Namespace,
+    measure: Callable[[Set, Path], dict[str, Any]],
+    table: Callable[[str, dict[str, Any]], str],
+) -> None:
+    """Measure every set that is there, print its table, and write the figures of all so far.
+
+    Args:
+        measure: takes a set and a folder where finished work is kept.
+        table: takes a set's name and its figures.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    results = {}
+    for name in given.sets:
+        if not (given.data / name).is_dir():
+            logging.info("%s: skipped, %s is not there", name, given.data / name)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            work = given.work or Path(folder)
+            work.mkdir(parents=True, exist_ok=True)
+            results[name] = measure(SETS[name](given.data / name), work)
+        sys.stdout.write(table(name, results[name]))
+        if given.out:
+            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

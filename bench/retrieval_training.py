@@ -25,10 +25,8 @@ Arms, each alone and as `NAME + bm25`, hybrid search with it:
 """
 
 import argparse
-import json
 import logging
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -50,7 +48,7 @@ from sentence_transformers.util import batch_to_device
 from transformers import get_cosine_schedule_with_warmup
 
 from bench.kept import once, peak_mb
-from bench.retrieval_sets import SETS, Set
+from bench.retrieval_sets import Set, add_sets, each_set
 from ragline import repro
 from ragline.evaluation import retrieval, significance
 from ragline.io import Vectors
@@ -310,7 +308,7 @@ def measure(
     costs: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         for arm in arms:
-            kept = work / f"{data.name}-{arm}-{seed}.json"
+            kept = work / f"{data.name}-{arm}-{seed}{f'-{steps}' if steps else ''}{'-plain' if plain else ''}.json"
             found = Trained(**once(kept, trained, arm, data, seed, steps, plain, work / "base"))
             runs.setdefault(arm, []).append(found.run)
             cost = {name: value for name, value in asdict(found).items() if name != "run"}
@@ -385,29 +383,17 @@ def table(name: str, result: dict[str, Any]) -> str:
 def main() -> None:
     """Read the arguments, measure every set that is there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with faire/ and squad/")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    add_sets(parser)
     parser.add_argument("--arms", nargs="*", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="stop every training after so many steps: for a trial")
     parser.add_argument("--plain", action="store_true", help="localrqa: one padded batch, as shipped")
-    parser.add_argument("--work", type=Path, help="keep every finished training here, and take it from here")
-    parser.add_argument("--out", type=Path, help="write all figures as JSON")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    results = {}
-    for name in given.sets:
-        if not (given.data / name).is_dir():
-            log.info("%s: skipped, %s is not there", name, given.data / name)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            work = given.work or Path(folder)
-            work.mkdir(parents=True, exist_ok=True)
-            data = SETS[name](given.data / name)
-            results[name] = measure(data, given.arms, given.seeds, given.steps, given.plain, work)
-        sys.stdout.write(table(name, results[name]))
-        if given.out:
-            given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+    def measured(data: Set, work: Path) -> dict[str, Any]:
+        return measure(data, given.arms, given.seeds, given.steps, given.plain, work)
+
+    each_set(given, measured, table)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from ragline import distillation, repro, training
+from ragline import distillation, repro
 from ragline.distillation import ReaderLessons, StoredScores, Teaching, distil_into
 from ragline.errors import ConfigError, DataError, ModelError
 from ragline.generation import fid, relevance
@@ -18,6 +18,7 @@ from ragline.retrieval.tune import Folders, Ground, Recipe
 from tests.fixtures.encoders import tiny_encoder
 from tests.fixtures.language_models import tiny_causal, tiny_seq2seq, tokenizer
 from tests.fixtures.small import passage, question, random_reader
+from tests.fixtures.trainings import killed_at
 
 THINGS = "apple anchor basket beacon candle carpet dagger drum eagle engine feather fence".split()
 PASSAGES = [passage(f"{t}#0000", f"The {t} stands on shelf {n}.", cluster=t) for n, t in enumerate(THINGS)]
@@ -188,10 +189,6 @@ def test_iterations_start_from_what_the_last_one_found(ground, tmp_path, monkeyp
     assert found.points[-1].step == 2 * 2 * 3  # iterations, epochs, steps of 4 questions
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.slow
 def test_a_killed_run_with_renewed_candidates_ends_the_same(ground, tmp_path, monkeypatch):
     """Killed in the second epoch, whose candidates, and so whose targets, are others than those of the first."""
@@ -199,14 +196,8 @@ def test_a_killed_run_with_renewed_candidates_ends_the_same(ground, tmp_path, mo
     recipe = replace(RECIPE, remine=True, schedule=replace(SCHEDULE, epochs=2, evaluations=6))
     whole = tuned(ground, tmp_path / "whole", TEACHING, recipe)
 
-    def kill(self, args, state, control, **_):
-        if state.global_step == 5:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training.TrainingProgress, "on_step_end", kill)
-        with pytest.raises(Killed):
-            tuned(ground, tmp_path / "cut", TEACHING, recipe)
+    with killed_at(5):
+        tuned(ground, tmp_path / "cut", TEACHING, recipe)
     shutil.rmtree(tmp_path / "cut/store")  # it only saves time
     resumed = tuned(ground, tmp_path / "cut", TEACHING, recipe)
     assert resumed.points == whole.points and resumed.run == whole.run

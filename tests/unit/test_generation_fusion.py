@@ -17,6 +17,7 @@ from ragline.generation.train import Lesson
 from ragline.types import Hit
 from tests.fixtures.saved_models import save_tiny
 from tests.fixtures.small import passage
+from tests.fixtures.trainings import killed_at, schedule
 
 SHAPES = ("t5", "bart")
 LIMITS = Limits(passages=3, max_input_tokens=48, max_answer_tokens=12, fusion=True)
@@ -25,16 +26,6 @@ LESSONS = [
     Lesson(f"where is the number {n}?", (f"title\nThe number {n} stands on shelf {n}.", "other " * n), f"shelf {n}")
     for n in range(10)
 ]
-SCHEDULE = {
-    "epochs": 2,
-    "batch_size": 4,
-    "learning_rate": 1e-2,
-    "evaluations": 3,
-    "seed": 5,
-    "lora": None,
-    "patience": None,
-    "gradient_checkpointing": False,
-}
 HITS = [Hit(passage("a#0", TEXTS[0]), 0.9), Hit(passage("b#0", TEXTS[1]), 0.5)]
 
 
@@ -72,10 +63,6 @@ def loss(reader, lessons):
     labels = data.pop("labels")
     with torch.inference_mode():
         return sft.AnswerLoss(shifted=False)(reader.model(**data), labels).item()
-
-
-def schedule(**changes):
-    return sft.Schedule(**SCHEDULE | changes)
 
 
 def texts(question, passages):
@@ -267,7 +254,7 @@ def test_gradient_checkpointing_changes_no_weight(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_in_the_same_weights(root, tmp_path, monkeypatch):
+def test_a_killed_training_ends_in_the_same_weights(root, tmp_path):
     often = schedule(evaluations=6, patience=3)
 
     def fit(folder):
@@ -277,15 +264,7 @@ def test_a_killed_training_ends_in_the_same_weights(root, tmp_path, monkeypatch)
 
     whole = fit("whole")
 
-    class Killed(BaseException):
-        pass
-
-    def cut(self, args, state, control, **_):
-        if state.global_step == 4:
-            raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training.TrainingProgress, "on_step_end", cut)
+    with killed_at(4):
         fit("broken")
     assert training.last_whole(tmp_path / "broken") == tmp_path / "broken" / "checkpoint-3"
     resumed = fit("broken")

@@ -20,21 +20,12 @@ from ragline.generation import backends, fusion, language_model, sft
 from ragline.generation.language_model import Limits
 from ragline.generation.train import Lesson
 from tests.fixtures.saved_models import save_tiny
+from tests.fixtures.trainings import Killed, schedule
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 LORA = sft.Lora(4, 8, 0.0, ("q_proj", "v_proj"))
-SCHEDULE = {
-    "epochs": 2,
-    "batch_size": 4,
-    "learning_rate": 1e-2,
-    "evaluations": 3,
-    "seed": 5,
-    "lora": None,
-    "patience": None,
-    "gradient_checkpointing": False,
-}
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,6 @@ CASES = {
 POSSIBLE = {name: case for name, case in CASES.items() if DEEPSPEED or not case.zero}
 
 
-class Killed(BaseException):
-    pass
-
-
 class Cut(sft._Trainer):
     """Ends in every process before the fourth of four steps; the last checkpoint is of the second."""
 
@@ -84,7 +71,7 @@ def fit(root, shape, lora, checkpoints):
         for n in range(8)
     ]
     rows = sft.encode(reader, lessons)[0]
-    return sft.fit(reader, rows, rows[:4], sft.Schedule(**SCHEDULE | {"lora": lora}), checkpoints)
+    return sft.fit(reader, rows, rows[:4], schedule(lora=lora), checkpoints)
 
 
 def work(rank, port, root, found):

@@ -16,6 +16,7 @@ from ragline.generation.train import Lesson
 from ragline.types import Hit
 from tests.fixtures.saved_models import SHAPES, save_tiny
 from tests.fixtures.small import passage
+from tests.fixtures.trainings import killed_at, schedule
 
 LIMITS = Limits(passages=2, max_input_tokens=160, max_answer_tokens=16)
 LESSONS = [
@@ -26,16 +27,6 @@ LESSONS = [
     )
     for n in range(10)
 ]
-SCHEDULE = sft.Schedule(
-    epochs=2,
-    batch_size=4,
-    learning_rate=1e-2,
-    evaluations=3,
-    seed=5,
-    lora=None,
-    patience=None,
-    gradient_checkpointing=False,
-)
 HITS = [Hit(passage("a#0", "The number 1 stands on shelf 1."), 0.9), Hit(passage("b#0", "no help"), 0.5)]
 
 
@@ -53,10 +44,6 @@ def tiny(root, shape, limits=LIMITS):
 
 def encoded(reader, lessons=LESSONS):
     return sft.encode(reader, lessons)[0]
-
-
-def schedule(**changes):
-    return sft.Schedule(**SCHEDULE.__dict__ | changes)
 
 
 def lora(shape):
@@ -179,7 +166,7 @@ def test_what_does_not_fit_is_left_out_and_counted(root):
     rows, left_out = sft.encode(reader, [*LESSONS, long_answer, long_question])
     assert (len(rows), left_out) == (10, {sft.ANSWER_TOO_LONG: 1, sft.QUESTION_TOO_LONG: 1})
     with pytest.raises(DataError, match="expected lessons to learn from and for dev, got 0 and 0"):
-        sft.fit(reader, [], [], SCHEDULE, root / "none")
+        sft.fit(reader, [], [], schedule(), root / "none")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -289,20 +276,12 @@ def test_adapters_are_refused_by_other_weights_than_they_were_made_for(root, tmp
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_in_the_same_weights(root, tmp_path, monkeypatch):
+def test_a_killed_training_ends_in_the_same_weights(root, tmp_path):
     # Patience is counted over the kill, too: the counter is in the checkpoint.
     often = schedule(evaluations=6, patience=2)
     whole = sft.fit(tiny(root, "bart"), *_split(root), often, tmp_path / "whole")
 
-    class Killed(BaseException):
-        pass
-
-    def cut(self, args, state, control, **_):
-        if state.global_step == 4:
-            raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training.TrainingProgress, "on_step_end", cut)
+    with killed_at(4):
         sft.fit(tiny(root, "bart"), *_split(root), often, tmp_path / "broken")
     assert training.last_whole(tmp_path / "broken") == tmp_path / "broken" / "checkpoint-3"
     resumed = sft.fit(tiny(root, "bart"), *_split(root), often, tmp_path / "broken")
@@ -339,7 +318,7 @@ def test_deepspeed_wants_a_launcher_and_a_known_file(root, tmp_path, monkeypatch
     for name, message in (("zero9", "expected zero2, zero3 or a file"), ("zero2", "a start by `torchrun")):
         monkeypatch.setenv("RAGLINE_DEEPSPEED", name)
         with pytest.raises(ConfigError, match=message):
-            sft.fit(reader, rows, rows, SCHEDULE, tmp_path)
+            sft.fit(reader, rows, rows, schedule(), tmp_path)
     for stage in (2, 3):
         assert json.loads((sft.ZERO / f"zero{stage}.json").read_text())["zero_optimization"]["stage"] == stage
 

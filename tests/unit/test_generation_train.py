@@ -8,6 +8,7 @@ import torch
 from ragline import training
 from ragline.generation import train
 from tests.fixtures.small import random_reader
+from tests.fixtures.trainings import killed_at
 
 LESSONS = [
     train.Lesson(f"question {n}?", (f"title\nthe answer is number {n}.", "other\nno help."), f"number {n}")
@@ -56,20 +57,12 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_in_the_same_weights(tmp_path, monkeypatch):
+def test_a_killed_training_ends_in_the_same_weights(tmp_path):
     whole = random_reader()
     expected = train.fit(whole, LESSONS, LESSONS[:4], SCHEDULE, tmp_path / "whole")
 
-    class Killed(BaseException):
-        pass
-
-    def cut(self, args, state, control, **_):
-        if state.global_step == 5:  # checkpoints stand at steps 2 and 4
-            raise Killed
-
     broken = random_reader()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training.TrainingProgress, "on_step_end", cut)
+    with killed_at(5):  # checkpoints stand at steps 2 and 4
         train.fit(broken, LESSONS, LESSONS[:4], SCHEDULE, tmp_path / "broken")
     assert training.last_whole(tmp_path / "broken") == tmp_path / "broken" / "checkpoint-4"
     resumed = random_reader()

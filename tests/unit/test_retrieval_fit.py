@@ -14,6 +14,7 @@ from ragline.retrieval import adapters, encoder, train
 from ragline.retrieval.adapters import Lora
 from tests.fixtures.encoders import DIM, tiny_encoder
 from tests.fixtures.small import passage, question
+from tests.fixtures.trainings import killed_at
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +30,6 @@ SCHEDULE = train.Schedule(
 )
 LORA = Lora(r=2, alpha=4, dropout=0.1, targets=["query", "value"])
 """Dropout, so that a resumed run must draw what the whole one drew."""
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +59,10 @@ def trained(tiny, folder, given=None, schedule=SCHEDULE, remine=None):
     return model, train.fit(model, QUESTIONS, CANDIDATES, schedule, score, folder, given, remine)
 
 
-def killed_at_step_five(monkeypatch, *how):
+def killed_at_step_five(*how):
     """The checkpoint that is left."""
-
-    def kill(self, args, state, control, **_):
-        if state.global_step == 5:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training.TrainingProgress, "on_step_end", kill)
-        with pytest.raises(Killed):
-            trained(*how)
+    with killed_at(5):
+        trained(*how)
     return training.last_whole(how[1])
 
 
@@ -88,14 +78,14 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_killed_training_ends_in_the_same_weights(way, tiny, vectors, tmp_path, monkeypatch):
+def test_a_killed_training_ends_in_the_same_weights(way, tiny, vectors, tmp_path):
     given = vectors if way in ("question", "mined anew") else None
     schedule = replace(SCHEDULE, **WAYS[way])
     remine = others if way in ("mined anew", "everything") else None
     whole, points = trained(tiny, tmp_path / "whole", given, schedule, remine)
     assert points[-1].step == 6 and len([p.dev for p in points if p.dev is not None]) == 3
 
-    cut = killed_at_step_five(monkeypatch, tiny, tmp_path / "cut", given, schedule, remine)
+    cut = killed_at_step_five(tiny, tmp_path / "cut", given, schedule, remine)
     assert cut.name == "checkpoint-4"
     resumed, again = trained(tiny, tmp_path / "cut", given, schedule, remine)
     assert again == points
@@ -148,7 +138,7 @@ def test_merged_adapters_give_the_same_vectors_before_and_after_saving(tiny, tmp
 
 def test_adapters_are_all_that_is_trained_and_saved(tiny, tmp_path, monkeypatch):
     schedule = replace(SCHEDULE, lora=LORA)
-    cut = killed_at_step_five(monkeypatch, tiny, tmp_path / "fit", None, schedule)
+    cut = killed_at_step_five(tiny, tmp_path / "fit", None, schedule)
     saved = load_file(cut / train.WEIGHTS)
     # Two layers, two targets, and a pair of matrices each: 2 · 2 · 2 of 2 · 32 numbers.
     assert len(saved) == 8 and all("lora_" in name and w.numel() == 2 * DIM for name, w in saved.items())

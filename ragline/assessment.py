@@ -29,6 +29,10 @@ ANSWERERS: tuple[qa.Answerer, ...] = ("extractive", "generator")
 TUNED_METRIC = "mrr@10"
 SHOWN = 5
 """Passages that a person and the answerers see."""
+MAX_DEV = 60
+"""Dev questions on which the better answerer is chosen."""
+MAX_DISTRACTED = 30
+"""Test questions that are answered from the gold passage beside 0, 1, … others."""
 
 
 @dataclass(frozen=True)

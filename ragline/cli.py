@@ -20,12 +20,10 @@ from ragline import io  # noqa: E402
 from ragline.artifacts import (  # noqa: E402
     CHUNK_COUNTS,
     COMPARISONS,
-    DOCUMENTS,
     INGEST_COUNTS,
     METRICS,
     PARAMS,
     PASSAGES,
-    PREDICTIONS,
     QUESTION_COUNTS,
     QUESTIONS_DEV,
     QUESTIONS_TEST,
@@ -36,8 +34,8 @@ from ragline.artifacts import (  # noqa: E402
 from ragline.errors import ConfigError, RaglineError  # noqa: E402
 from ragline.questions.convert import formats  # noqa: E402
 from ragline.questions.convert.formats import FORMATS  # noqa: E402
-from ragline.runtime.params import load_section, read_params  # noqa: E402
-from ragline.types import SPLITS, Document, Passage, QAExample  # noqa: E402
+from ragline.runtime.params import load_section  # noqa: E402
+from ragline.types import SPLITS, Passage, QAExample  # noqa: E402
 
 log = logging.getLogger("ragline")
 
@@ -81,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--champion", action="store_true", help="ask what is served, not what the last run made")
     chat.set_defaults(run=_chat)
     estimate = commands.add_parser(
-        "estimate", help="what language models would cost: questions, filters, the judge; asks nobody"
+        "estimate", help="what language models would cost: questions, filters, answers, the judge; asks nobody"
     )
     estimate.set_defaults(run=_estimate)
     audit = commands.add_parser("audit", help="what training questions give away of the others; exit 1 if anything")
@@ -200,58 +198,9 @@ def _served(root: Path) -> Path:
 
 
 def _estimate(options: Any) -> list[str]:
-    from ragline import authoring, vetting
-    from ragline.question_params import QuestionParams
+    from ragline import foresight
 
-    params = load_section("generate_qa", QuestionParams, options.root / PARAMS)
-    documents = io.read_table(Document, io.require(DOCUMENTS, options.root))
-    passages = io.read_table(Passage, io.require(PASSAGES, options.root))
-    corpus = vetting.Corpus(documents, passages, params.language)
-    found = authoring.look_ahead(params, corpus, options.root)
-    asked = {"questions": params.llm, "filters": params.filter_model or params.llm}
-    lines = [line for part, one in found.items() if (whom := asked[part]) for line in _foreseen(part, one, whom)]
-    lines += _judge_foreseen(options.root, passages)
-    return lines or ["nothing in params.yaml asks a language model: $0.00"]
-
-
-def _judge_foreseen(root: Path, passages: Sequence[Passage]) -> list[str]:
-    """What judging the answers of the last run would cost."""
-    from ragline import judging
-    from ragline.questions import llm
-    from ragline.reading import Reading
-
-    if "judge" not in (read_params(root / PARAMS).get("evaluate") or {}):
-        return []
-    params = load_section("evaluate", judging.OnlyJudge, root / PARAMS)
-    if params.judge is None:
-        return []
-    if not (root / PREDICTIONS).exists():
-        return ["judge       not foreseen: there are no answers of an earlier run, which would be judged"]
-    answers = judging.Answers(io.read_frame(root / PREDICTIONS), Reading(passages), judging.ANSWERERS)
-    with judging.look_ahead(answers, params.judge, params.seed, root) as ahead:
-        known = ahead.wanted - len(ahead.to_pay)
-        found = llm.foreseen(ahead.wanted, known, ahead.to_pay, judging.ANSWER_TOKENS, ahead.caller)
-    return _foreseen("judge", found, params.judge)
-
-
-def _foreseen(part: str, found: Any, params: Any) -> list[str]:
-    minutes, seconds = divmod(round(found.seconds), 60)
-    grounds = (
-        f"tokens and pace of {found.history:,} earlier calls of this model"
-        if found.history
-        else "no earlier call of this model: rough; a run with few `passages` first makes it exact"
-    )
-    cost = "under $0.01" if 0 < found.usd < 0.005 else f"${found.usd:.2f}"
-    stops = ", which stops there" if found.usd > params.budget_usd else ""
-    return [
-        f"model       {params.model}",
-        f"{part:<11} {found.items:,} to ask {'for' if part == 'questions' else 'at most'}",
-        f"calls       {found.calls:,} to pay for, {found.cached:,} answered by the ledger",
-        f"tokens      {found.prompt_tokens:,} in prompts, {found.answer_tokens:,} in answers",
-        f"cost        {cost} of a budget of ${params.budget_usd:g} a run{stops}",
-        f"time        {minutes} min {seconds} s",
-        f"grounds     {grounds}",
-    ]
+    return foresight.lines(options.root)
 
 
 def _audit(options: Any) -> list[str]:

@@ -64,10 +64,6 @@ READS = (
     GOLD,
 )
 WRITES = OUTPUTS["evaluate"]
-MAX_DEV = 60
-"""Dev questions on which the better answerer is chosen."""
-MAX_DISTRACTED = 30
-"""Test questions that are answered from the gold passage beside 0, 1, … others."""
 
 log = logging.getLogger(__name__)
 
@@ -146,14 +142,14 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     generator = backends.load(root / GENERATOR, root)
     dev = io.read_table(QAExample, root / QUESTIONS_DEV)
     target = abstention.Target(**params.abstention.model_dump()) if params.abstention else None
-    settings = assessment.choose(engines, generator, dev, MAX_DEV, params.fusion, target)
+    settings = assessment.choose(engines, generator, dev, assessment.MAX_DEV, params.fusion, target)
     log.info("chosen on dev: %s", settings)
     results = {
         name: assessment.assess(name, questions, engines, generator, settings) for name, questions in sets.items()
     }
     how = scorecard.Bootstrap(params.resamples, params.seed)
     metrics, comparisons = scoreboard.tables(results, gold, settings, how)
-    distracted = assessment.distracted(results["test"], engines, generator, MAX_DISTRACTED, params.seed)
+    distracted = assessment.distracted(results["test"], engines, generator, assessment.MAX_DISTRACTED, params.seed)
     distractors = {"test": scorecard.intervals(distracted, results["test"].clusters, how)}
     rows, verdict = judged(params, results, engines.reading, root)
     for name, table in metrics.items():

@@ -7,9 +7,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from ragline import io, repro
+from ragline.answer_params import EndpointParams
 from ragline.artifacts import (
     CHECKPOINTS,
     GENERATOR,
@@ -26,7 +27,6 @@ from ragline.artifacts import (
 from ragline.builtin import model_folder, shipped_weights
 from ragline.errors import ConfigError
 from ragline.generation import endpoint, fid, fusion, language_model, lessons, sft, train
-from ragline.llm.calls import Prices
 from ragline.reading import Reading
 from ragline.retrieval import encoder, exact, index, mine, search
 from ragline.runtime.params import Section
@@ -70,21 +70,6 @@ class DistractorParams(Section):
     """Share of the questions shown distractors alone, whose answer is that the documents do not hold one."""
     margin: Annotated[float, Field(gt=0, le=1)]
     """A distractor scores at most this share of the best gold passage."""
-
-
-class EndpointParams(Section):
-    """With method `endpoint`: what answers may cost; where it is and its key belong in the environment."""
-
-    prompt_usd: NonNegativeFloat
-    """For a million tokens read."""
-    answer_usd: NonNegativeFloat
-    """For a million tokens written."""
-    budget_usd: NonNegativeFloat
-    """Of one `evaluate`, all its sets together, or one `ragline ask`; answering stops before the call that could go
-    beyond it."""
-    max_failed: Annotated[float, Field(ge=0, lt=1)]
-    """Share of a set's questions that may stay without an answer because the endpoint gave none, or a useless one;
-    beyond it evaluation fails."""
 
 
 class TrainGeneratorParams(Section):
@@ -360,9 +345,7 @@ def by_endpoint(params: TrainGeneratorParams, root: Path) -> Outcome:
     """Nothing to learn: whom to ask is written down."""
     cost = params.endpoint
     assert cost is not None, "settled"
-    terms = endpoint.Terms(
-        params.base_model, Prices(cost.prompt_usd, cost.answer_usd), cost.budget_usd, cost.max_failed, params.seed
-    )
+    terms = cost.terms(params.base_model, params.seed)
     facts = {"examples": 0, "steps": 0, "dev_loss": None, "parameters": 0, "trained_parameters": 0}
     return Outcome(lambda folder: endpoint.save(terms, _limits(params), folder), [], facts)
 

@@ -61,6 +61,15 @@ class _FollowUp:
     turns: Sequence[followups.Turn]
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """What answering would ask."""
+
+    to_pay: list[Prompt]
+    """Calls that the ledger cannot answer; a useless answer would cost another."""
+    caller: Caller
+
+
 T = TypeVar("T")
 
 
@@ -129,6 +138,15 @@ class Endpoint:
         if failed := sum(bool(given.failed) for given in by_row.values()):
             log.warning("follow-ups: %d of %d are searched as they were typed", failed, len(asked))
         return [by_row.get(row, followups.Standalone(question)) for row, question in enumerate(questions)]
+
+    @contextmanager
+    def look_ahead(self, questions: Sequence[str], retrieved: Sequence[Sequence[Hit]]) -> Iterator[Ahead]:
+        """What `answer` would pay for now, while the ledger is open; asks nobody."""
+        with self._caller() as caller:
+            asked = [
+                self._prompt(question, hits[: self.reads]) for question, hits in zip(questions, retrieved, strict=True)
+            ]
+            yield Ahead([p for p in asked if caller.ledger.get(key(p, caller.how)) is None], caller)
 
     @contextmanager
     def _caller(self) -> Iterator[Caller]:

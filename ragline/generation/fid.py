@@ -201,25 +201,35 @@ class FusionInDecoder(nn.Module):
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         written: list[list[int]] = [[] for _ in range(len(states))]
         sure: list[list[float]] = [[] for _ in range(len(states))]
-        done = [False] * len(states)
+        inside = list(range(len(states)))  # the rows that are in the batch still; ended ones leave it by halves
+        ended: set[int] = set()
         newest = torch.full((len(states), 1), settings.start_token_id, dtype=torch.long, device=states.device)
         for _ in range(limit):
             scores = self.probabilities(newest, states, keys, source_ids, source_mask, cache)[:, -1]
             scores[:, [settings.pad_token_id, settings.start_token_id]] = 0.0
-            for row, tokens in enumerate(written):
-                for banned in _repeats(tokens):
-                    scores[row, banned] = 0.0
+            for place, row in enumerate(inside):
+                for banned in _repeats(written[row]):
+                    scores[place, banned] = 0.0
             newest = scores.argmax(dim=-1, keepdim=True)
             logs = torch.log(scores.gather(1, newest) + TINY)
-            for row, (token, log) in enumerate(zip(newest[:, 0].tolist(), logs[:, 0].tolist(), strict=True)):
-                if done[row]:
+            for row, token, log in zip(inside, newest[:, 0].tolist(), logs[:, 0].tolist(), strict=True):
+                if row in ended:
                     continue
                 sure[row].append(log)
-                done[row] = token == settings.end_token_id
-                if not done[row]:
+                if token == settings.end_token_id:
+                    ended.add(row)
+                else:
                     written[row].append(token)
-            if all(done):
+            going = [place for place, row in enumerate(inside) if row not in ended]
+            if not going:
                 break
+            if 2 * len(going) <= len(inside):
+                kept = torch.tensor(going, device=states.device)
+                cache.batch_select_indices(kept)
+                states, keys, source_ids, source_mask, newest = (
+                    piece[kept] for piece in (states, keys, source_ids, source_mask, newest)
+                )
+                inside = [inside[place] for place in going]
         return [(tokens, sum(logs) / len(logs)) for tokens, logs in zip(written, sure, strict=True)]
 
 
@@ -293,7 +303,8 @@ class Reader:
     def answer(self, questions: Sequence[str], passages: Sequence[Sequence[str]], batch: int = 48) -> list[Draft]:
         """Greedy answers; a question without passages gets an empty one."""
         answers = [Draft("", None)] * len(questions)
-        asked = [row for row, texts in enumerate(passages) if texts]
+        # Long readings together: what is shorter than the longest of its batch is padded.
+        asked = sorted((row for row, texts in enumerate(passages) if texts), key=lambda r: -sum(map(len, passages[r])))
         self.model.eval()
         device = next(self.model.parameters()).device
         fast = inference.pays(sum(map(len, passages)))

@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.question_params": {"ragline.questions", "ragline.retrieval", "ragline.runtime", "ragline.types"},
     "ragline.authoring": MODELS | IDEAS | {"ragline.runtime", "ragline.question_params", "ragline.vetting"},
     "ragline.vetting": MODELS | IDEAS,
+    "ragline.answer_params": MODELS | {"ragline.generation", "ragline.runtime"},
     "ragline.judging": MODELS | {"ragline.evaluation", "ragline.runtime"},
     "ragline.distillation": MODELS | IDEAS,
     "ragline.promotion": FILES_AND_SEEDS | {"ragline.evaluation", "ragline.runtime"},
@@ -80,6 +81,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.comparing": FILES_AND_SEEDS | {"ragline.builds", "ragline.evaluation", "ragline.revisions"},
     "ragline.side_by_side": {"ragline.comparing"},
     "ragline.doctor": {"ragline.errors", "ragline.artifacts", "ragline.runtime", "ragline.llm"},
+    "ragline.foresight": MODELS
+    | IDEAS
+    | {
+        "ragline.answer_params",
+        "ragline.assessment",
+        "ragline.authoring",
+        "ragline.judging",
+        "ragline.question_params",
+        "ragline.reading",
+        "ragline.runtime",
+        "ragline.vetting",
+    },
     "ragline.cli": {"ragline"},
     "stages": {"ragline"},
     "flows": {

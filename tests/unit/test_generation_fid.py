@@ -90,6 +90,25 @@ def test_answers_do_not_depend_on_their_neighbours(reader):
     assert [draft.likelihood for draft in together] == pytest.approx([draft.likelihood for draft in alone], abs=1e-4)
 
 
+def test_answers_that_end_early_leave_the_batch():
+    """Six to twelve tokens each: at the tenth step, four of eight end marks are written."""
+    reader = random_reader(answer_tokens=12)
+    questions = [f"what of word{n} and {'more ' * n}?" for n in range(8)]
+    passages = [[f"Series.map{n}\nMap values {n * n} {'again ' * n}."] for n in range(8)]
+    states, ids, mask = fid.collate(reader.pack(questions, passages))
+    widths: list[int] = []
+    reader.model.decoder.register_forward_pre_hook(
+        lambda _, __, given: widths.append(len(given["input_ids"])), with_kwargs=True
+    )
+    together = reader.model.write(states.float(), ids, mask, limit=12)
+    assert [len(tokens) for tokens, _ in together] == [6, 7, 8, 9, 10, 11, 11, 12]
+    assert widths == [8] * 10 + [4] * 2
+    for row, (tokens, likelihood) in enumerate(together):
+        ((own, its),) = reader.model.write(states[row : row + 1].float(), ids[row : row + 1], mask[row : row + 1], 12)
+        assert tokens == own
+        assert likelihood == pytest.approx(its, abs=1e-4)
+
+
 @pytest.mark.parametrize("end", [0.0, 40.0])
 def test_the_likelihood_is_that_of_the_answer_read_again(end):
     """Teacher-forced loss of what was written, with its end mark where there is one."""

@@ -81,6 +81,16 @@ def test_passages_that_share_a_sentence_with_what_is_forbidden_are_left_out(offi
     assert not any("image" in passage.text for passage in cut.passages)
 
 
+def test_docstrings_made_anew_at_every_start_are_left_out(tmp_path, monkeypatch):
+    """As scipy makes them: the first would differ between two starts, so no lesson may come of it."""
+    drawn = docstring("Draw", "sample") + "\n\n    >>> draw()\n    array([%r])  # may vary"
+    body = f"def draw(path): ...\nimport random\ndraw.__doc__ = {drawn!r} % random.random()\n"
+    (tmp_path / "ragline_drawn.py").write_text(f'{body}def keep(path):\n    """{docstring("Keep", "sample")}"""\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = texts.read("ragline_drawn", chunker(), frozenset())
+    assert [document.doc_id for document in found.documents] == ["ragline_drawn.keep"]
+
+
 @pytest.mark.parametrize("package", [texts.FORBIDDEN, texts.HELD_OUT])
 def test_what_is_measured_on_never_teaches(package):
     assert package not in texts.PACKAGES

@@ -239,7 +239,16 @@ class _Lessons(Dataset[Encoded]):
 
 
 class _Trainer(Trainer):
-    """Where processes share each batch, an epoch's odd lessons are left out, but those for dev never are."""
+    """Where processes share each batch, an epoch's odd lessons are left out, but those for dev never are.
+
+    The dev loss is the mean over lessons of the mean over a lesson's tokens, the same for any number of processes.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As `Trainer.compute_loss`; it would divide a dev lesson's loss by the tokens of all processes' lessons."""
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch if model.training else None)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """As `Trainer.get_eval_dataloader`."""
@@ -267,7 +276,7 @@ def _arguments(schedule: Schedule, examples: int, checkpoints: Path, deepspeed: 
         dataloader_drop_last=processes > 1,
         restore_callback_states_from_checkpoint=True,
         deepspeed=deepspeed,
-        **arguments(schedule, examples, checkpoints, "eval_loss", processes),
+        **arguments(schedule, examples, checkpoints, "eval_loss", processes) | {"per_device_eval_batch_size": 1},
     )
 
 

@@ -1,13 +1,20 @@
 """Stage train_generator: every method leaves a generator that answers, and two runs the same bytes."""
 
+import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ragline import io
 from ragline.artifacts import (
+    CHECKPOINTS,
     GENERATOR,
     GENERATOR_CURVE,
     GENERATOR_SUMMARY,
@@ -26,6 +33,7 @@ from ragline.retrieval import encoder, index
 from ragline.types import Hit, Passage, QAExample
 from stages import train_generator
 from stages.train_generator import WRITES, Corpus, TrainGeneratorParams, corpus, main, materials
+from tests.conftest import ROOT
 from tests.fixtures.encoders import write_tiny_encoder
 from tests.fixtures.saved_models import save_tiny
 from tests.fixtures.small import passage, question
@@ -110,6 +118,34 @@ def test_a_language_model_is_tuned_and_answers(root, changes):
     assert len(backends.load(root / GENERATOR, root).answer(["Where is the apple?"], [[hit]])) == 1
     assert run(root, **changes) == summary
     assert contents(root / GENERATOR) == first
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_the_stage_under_torchrun_with_deepspeed_ends_in_the_weights_of_one_process(root):
+    """The command of the README, in two processes."""
+    alone = run(root)
+    one = backends.load(root / GENERATOR, root).model.state_dict()
+    shutil.rmtree(root / CHECKPOINTS)  # or both would read the finished training back
+    (root / "params.yaml").write_text(yaml.safe_dump({"train_generator": PARAMS}))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {"RAGLINE_DEEPSPEED": "zero2", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [*torchrun, "-m", "stages.train_generator"],
+        cwd=root,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    both = backends.load(root / GENERATOR, root).model.state_dict()
+    assert both.keys() == one.keys()
+    assert max((both[name] - tensor).abs().max().item() for name, tensor in one.items()) < 1e-4
+    summary = json.loads((root / GENERATOR_SUMMARY).read_text())
+    assert summary == alone | {"dev_loss": pytest.approx(alone["dev_loss"], abs=1e-4)}
 
 
 @pytest.mark.slow

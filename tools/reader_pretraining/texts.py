@@ -48,7 +48,8 @@ def read(package: str, chunker: Chunker, forbidden: frozenset[str]) -> Texts:
         ConfigError: the package is not installed.
     """
     documents = sorted(
-        (one for one in _documents(package) if not any(mark in one.text for mark in VARYING)), key=lambda one: one.doc_id
+        (one for one in _documents(package) if not any(mark in one.text for mark in VARYING)),
+        key=lambda one: one.doc_id,
     )
     passages = sorted(
         (passage for document in documents for passage in chunk(document, chunker)), key=lambda p: p.passage_id

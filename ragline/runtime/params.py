@@ -81,7 +81,7 @@ def _fault(section: str, schema: type[Section], fault: Any) -> str:
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
         return f"{place}: unknown key; expected one of {', '.join(_own(schema))}"
     got = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
-    return f"{place}: {fault['msg']}{got}"
+    return f"{place}: {fault['msg'].removeprefix('Value error, ')}{got}"
 
 
 def _own(schema: type[Section]) -> list[str]:

@@ -295,7 +295,7 @@ def test_a_judge_that_names_a_passage_it_was_not_shown_has_not_judged(project):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"filters": ["guesable"]}, r"generate_qa\.filters: Value error, no filter guesable; expected some of schema"),
+        ({"filters": ["guesable"]}, r"generate_qa\.filters: no filter guesable; expected some of schema"),
         ({"filters": ["schema"], "filter_model": CHECKER}, r"filter_model: no filter asks it; switch on some of"),
         (
             {"filters": ["critic"], "method": "rules"},

@@ -105,8 +105,8 @@ def attempt(trial: Trial, settings: tuple[str, ...], processes: Processes) -> St
     ended = processes.follow(command(trial, settings, Path()), read)
     seconds = time.monotonic() - started
     if ended.code:
-        failed = next((line for line in reversed(ended.tail) if "ERROR" in line), ended.tail[-1] if ended.tail else "")
-        why = Variant(trial.name, trial.overrides, "Failed", f"failed: {failed.strip()}", seconds)
+        told = [line for line in ended.tail if not line.startswith("ERROR: failed to reproduce")]
+        why = Variant(trial.name, trial.overrides, "Failed", f"failed: {told[-1] if told else ended.code}", seconds)
         return Failed(message="\n".join([f"{trial.name}: exit {ended.code}", *ended.tail]), data=why)
     return Completed(message=did(stages), data=Variant(trial.name, trial.overrides, "Completed", did(stages), seconds))
 
@@ -174,7 +174,11 @@ def sweep(
         tried = trials(standing(), [(), *expand(overrides, each)], [*deps_outside_git(), *(copy or [])])
 
         def made(trial: Trial, settings: tuple[str, ...]) -> Variant:
-            return attempt(trial, settings, processes, return_state=True).result(raise_on_failure=False)
+            found = attempt(trial, settings, processes, return_state=True).result(raise_on_failure=False)
+            if isinstance(found, Variant):  # of a failed one, too
+                return found
+            assert isinstance(found, Exception)
+            raise found
 
         def build(variant: Variant) -> Build:
             return builds.named(Path(), variant.name, [metric])

@@ -129,7 +129,9 @@ def test_the_best_on_dev_is_read_on_test_once(prefect_server, project):
     rows = [line for line in state.message.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0] for row in rows] == ["| base", *(f"| evaluate.good={n}" for n in (30, 12, -1))]
     # Of 40, (30 - 10) more are at rank 1 instead of 9: a gain of 20/40 · (1 - 1/9).
-    assert "| +0.444 | " in rows[1] and "restored: prepare" not in rows[0] and "less than nothing" in rows[3]
+    assert (
+        "| +0.444 | " in rows[1] and "ran: evaluate; unchanged: prepare" in rows[1] and "less than nothing" in rows[3]
+    )
     assert "chosen on dev among 4 variants, of which 1 failed: evaluate.good=30" in state.message
     assert "mrr@10 on test: base 0.333, chosen 0.778, change +0.444" in state.message
     assert state.message in str(Artifact.get("sweep").data)
@@ -145,22 +147,34 @@ def test_the_best_on_dev_is_read_on_test_once(prefect_server, project):
 @pytest.mark.prefect
 @pytest.mark.slow
 def test_a_stopped_sweep_leaves_nothing_and_goes_on(prefect_server, project):
-    """Stopped while the second variant runs; the rerun takes what the first one made from the run cache."""
+    from prefect.settings import get_current_settings
+
     from flows.sweep import sweep
 
     before = files()
-    words = [sys.executable, "-m", "flows.sweep", "evaluate.seconds=91"]
-    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=project)
-    assert started.stdout
+    environment = {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
+    started = subprocess.Popen([sys.executable, "-m", "flows.sweep", "evaluate.seconds=91"], env=environment)
     try:
         deadline = time.monotonic() + 120
-        while not any("make.py" in str(p.cmdline()) for p in psutil.Process(started.pid).children(recursive=True)):
+        while not (second := copies(project)) or "seconds: 91" not in (second[0] / "params.yaml").read_text():
             assert time.monotonic() < deadline and started.poll() is None
-            time.sleep(0.1)
-        started.send_signal(signal.SIGINT)
-        started.communicate(timeout=60)
+            time.sleep(0.05)
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(60) != 0
     finally:
         started.kill()
-    assert not [p for p in psutil.process_iter(["cwd"]) if str(p.info["cwd"] or "").startswith(str(project / ".dvc"))]
-    assert files() == before and git("status", "--porcelain") == ""
-    assert sweep(["evaluate.good=9"], return_state=True).name == "BaseStays"
+    assert not copies(project)
+    assert files() == before and git("status", "--porcelain") == "" and git("stash", "list") == ""
+    state = sweep(["evaluate.good=9"], return_state=True)
+    assert state.name == "BaseStays" and "Test was not read." in state.message
+
+
+def copies(project: Path) -> list[Path]:
+    """Folders in which a variant is at work."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            found.add(Path(process.cwd()))
+        except psutil.Error:
+            continue
+    return sorted(path for path in found if path.is_relative_to(project / ".dvc") and (path / "params.yaml").is_file())

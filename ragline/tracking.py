@@ -5,7 +5,7 @@ params.yaml and the reports, and is keyed by the bytes of dvc.lock. Every step i
 was killed is completed by the next.
 
 Serving does not ask MLflow. A model's entry points at a folder: the champion's at its version, which never changes, the
-challenger's at the project, with the digest that it had. To a server weights are not sent either: it has a note of both.
+challenger's at the project, with the digest that it had. A server gets no weights, but a note of both.
 """
 
 import json

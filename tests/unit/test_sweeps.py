@@ -1,5 +1,8 @@
 """Variants side by side on dev: figures by hand, the choice, and what is said of it."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,6 +11,7 @@ from ragline import sweeps
 from ragline.builds import Asked, Build
 from ragline.errors import ConfigError, MissingArtifact
 from ragline.sweeps import Test, Variant
+from tests.conftest import ROOT
 
 METRIC = "recall@5"
 QUESTIONS = [f"q{number}" for number in range(10)]
@@ -113,3 +117,12 @@ def test_a_test_that_cannot_be_read_is_said():
     apart = {"w-base": build("1" * 10, "test"), "w": build("1" * 10, "test", skip=10)}
     found = sweeps.read_test([variant("w-base"), variant("w", "a=1")], lambda one: apart[one.name], METRIC)
     assert found == Test("w", None, "no question in common with the base")
+
+
+@pytest.mark.parametrize("stores", ["", "/project"])
+def test_a_copy_uses_the_stores_of_the_project(stores):
+    script = "from ragline.artifacts import LEDGER, VECTOR_STORE; print(LEDGER, VECTOR_STORE)"
+    environment = {**os.environ, "RAGLINE_STORES": stores}
+    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT)
+    root = f"{stores}/" if stores else ""
+    assert found.stdout.split() == [f"{root}.ragline/calls.sqlite", f"{root}.cache/vectors"]

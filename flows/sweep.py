@@ -147,7 +147,7 @@ def sweep(
     overrides: list[str],
     each: bool = False,
     metric: str = METRIC,
-    copy: list[str] | None = None,
+    copied: list[str] | None = None,
     on_dev: tuple[str, ...] = ON_DEV,
 ) -> State[Any]:
     """Try variants of the params, choose on dev, read test once.
@@ -156,7 +156,7 @@ def sweep(
         overrides: as `dvc exp run -S` takes them, grids with commas among them: `chunk.max_tokens=128,256`.
         each: every override is a variant, or a grid, by itself, instead of one grid of all of them.
         metric: of dev, by which variants are chosen; one that `promotion.scores` knows.
-        copy: further files or folders that git does not have and the stages read, such as a reranker's.
+        copied: further files or folders that git does not have and the stages read, such as a reranker's.
         on_dev: overrides that make `evaluate` score dev.
 
     Returns:
@@ -171,7 +171,7 @@ def sweep(
     with only_run():
         for mended in filter(None, (heal(), mend_lock_file())):
             get_run_logger().warning(mended)
-        tried = trials(standing(), [(), *expand(overrides, each)], [*deps_outside_git(), *(copy or [])])
+        tried = trials(standing(), [(), *expand(overrides, each)], [*deps_outside_git(), *(copied or [])])
 
         def made(trial: Trial, settings: tuple[str, ...]) -> Variant:
             found = attempt(trial, settings, processes, return_state=True).result(raise_on_failure=False)

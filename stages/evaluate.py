@@ -143,7 +143,8 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     repro.seed_everything(params.seed)
     passages = io.read_table(Passage, root / PASSAGES)
     gold = gold_sets(params, passages, root)
-    sets = {params.split: io.read_table(QAExample, root / HELD_OUT[params.split])}
+    split: str = params.split
+    sets = {split: io.read_table(QAExample, root / HELD_OUT[split])}
     sets |= {name: list(found.questions) for name, found in gold.items()}
     check(sets, params)
     if params.judge is not None:
@@ -159,9 +160,9 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     }
     how = scorecard.Bootstrap(params.resamples, params.seed)
     metrics, comparisons = scoreboard.tables(results, gold, settings, how)
-    held_out = results[params.split]
+    held_out = results[split]
     distracted = assessment.distracted(held_out, engines, generator, MAX_DISTRACTED, params.seed)
-    distractors = {params.split: scorecard.intervals(distracted, held_out.clusters, how)}
+    distractors = {split: scorecard.intervals(distracted, held_out.clusters, how)}
     rows, verdict = judged(params, results, engines.reading, root)
     for name, table in metrics.items():
         log.info("%s: %s", name, {system: means["recall@5"] for system, means in table["retrieval"].items()})

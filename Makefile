@@ -19,7 +19,7 @@ export PREFECT_HOME := $(CURDIR)/.prefect
 export RAGLINE_QUESTION := $(value Q)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ask question flow nightly night doctor mlflow check test deps clean
+.PHONY: help run ask question flow sweep nightly night doctor mlflow check test deps clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -39,6 +39,11 @@ question:
 flow: $(VENV)/.ragline-flows ## the same as run, watched by Prefect: states, logs, retries, timeouts
 	$(ready)
 	@python -m flows.pipeline
+
+sweep: $(VENV)/.ragline-flows ## try variants, chosen on dev: make sweep P="chunk.max_tokens=128,256"
+	@test -n "$(P)" || { echo 'Makefile: no params; name some with `make sweep P="chunk.max_tokens=128,256"`' >&2; exit 1; }
+	$(ready)
+	@python -m flows.sweep $(P)
 
 nightly: $(VENV)/.ragline-flows ## run every night what prefect.yaml says, while this runs; Ctrl-C ends it
 	$(ready)

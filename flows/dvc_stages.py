@@ -3,16 +3,22 @@
 import contextlib
 import fcntl
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import networkx
+from dvc.dependency.param import ParamsDependency
 from dvc.dvcfile import Lockfile
+from dvc.exceptions import InvalidArgumentError
 from dvc.repo import Repo
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import get_hydra_sweeps
 from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+from hydra.errors import HydraException
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, ValidationError
 
 from flows.processes import Processes, RunStopped
@@ -148,6 +154,42 @@ def mend_lock_file(root: Path = Path()) -> str | None:
     torn = path.with_name(f"{path.name}.torn")
     path.replace(torn)
     return f"{path}: torn by a killed run; now {torn.name}, the stages come back from DVC's cache"
+
+
+def expand(overrides: Sequence[str], each: bool) -> list[tuple[str, ...]]:
+    """The variants that overrides of params stand for, in the syntax of `dvc exp run --set-param`.
+
+    Args:
+        overrides: `chunk.max_tokens=128,256` are two values of one param.
+        each: every one is a grid by itself, overrides with blanks between; otherwise all make one grid.
+
+    Raises:
+        ConfigError: DVC cannot read them.
+    """
+    grids = [each_of.split() for each_of in overrides] if each else [list(overrides)]
+    try:
+        found = [sweep for grid in grids for sweep in get_hydra_sweeps(to_path_overrides(grid))]
+    except (InvalidArgumentError, HydraException) as error:
+        reason = " ".join(str(error).split())
+        given = " ".join(overrides)
+        raise ConfigError(f"{given}: expected PARAM=VALUE,VALUE, as `dvc exp run -S` takes it: {reason}") from None
+    at_home = ParamsDependency.DEFAULT_PARAMS_FILE
+    return list(
+        dict.fromkeys(
+            tuple(o if path == at_home else f"{path}:{o}" for path, each_of in sweep.items() for o in each_of)
+            for sweep in found
+        )
+    )
+
+
+def deps_outside_git() -> list[str]:
+    """What stages read, no stage makes, and git does not have, as a user's own files below data/raw: sorted paths."""
+    with Repo(_wait_for_lock=True) as repo:
+        made = {out.fs_path for stage in repo.index.stages for out in stage.outs}
+        read = {dep.fs_path for stage in repo.index.stages for dep in stage.deps} - made
+    listing = ["git", "ls-files", "-z", "--others", "--directory", "--", *sorted(read)]
+    found = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split("\0")
+    return sorted(path.rstrip("/") for path in found if path and str(Path(path).resolve()) not in made)
 
 
 def reproduce(stage: Stage, force: bool, on_line: Callable[[str], object], processes: Processes) -> Outcome:

@@ -1,5 +1,6 @@
 """Every file that passes between stages, named once. Paths are relative to the project's root."""
 
+import os
 from pathlib import Path
 
 STAGES = (
@@ -77,9 +78,11 @@ DOCUMENTS_CONTRACT = Path("reports/validation/documents.html")
 PASSAGES_CONTRACT = Path("reports/validation/passages.html")
 QUESTIONS_CONTRACT = Path("reports/validation/questions.html")
 
-CHECKPOINTS = Path(".cache/checkpoints")
-VECTOR_STORE = Path(".cache/vectors")
-LEDGER = Path(".ragline/calls.sqlite")
+STORES = Path(os.environ.get("RAGLINE_STORES", ""))
+"""The project whose stores are used: this one. A copy in which a variant is tried names the original's, absolute."""
+CHECKPOINTS = STORES / ".cache/checkpoints"
+VECTOR_STORE = STORES / ".cache/vectors"
+LEDGER = STORES / ".ragline/calls.sqlite"
 TIMINGS = Path(".cache/timings")
 BUNDLES = Path(".ragline/bundles")
 """The versions that are or were served; no output of a stage, and none is made from it."""

@@ -32,7 +32,7 @@ SHOWN = 5
 MAX_DEV = 60
 """Dev questions on which the better answerer is chosen."""
 MAX_DISTRACTED = 30
-"""Test questions that are answered from the gold passage beside 0, 1, … others."""
+"""Held-out questions that are answered from the gold passage beside 0, 1, … others."""
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,8 @@ def read(place: Path, label: str, metrics: Sequence[str] = HEADLINE) -> Build:
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings, dotted; a list is a leaf."""
-    if isinstance(value, Mapping) and value:
+    """Leaves of nested mappings, dotted; a list is a leaf, and so is an empty mapping within another."""
+    if isinstance(value, Mapping) and (value or not prefix):
         for name, inner in value.items():
             yield from leaves(inner, f"{prefix}{name}.")
     else:

@@ -5,7 +5,7 @@ params.yaml and the reports, and is keyed by the bytes of dvc.lock. Every step i
 was killed is completed by the next.
 
 Serving does not ask MLflow. A model's entry points at a folder: the champion's at its version, which never changes, the
-challenger's at the project, with the digest that it had.
+challenger's at the project, with the digest that it had. A server gets no weights, but a note of both.
 """
 
 import json
@@ -35,6 +35,8 @@ MODELS = {"ragline-retriever": RETRIEVER, "ragline-generator": GENERATOR}
 SHOWN = (REPORT, METRICS, COMPARISONS, PARAMS, LOCK)
 """Files that are copied beside the run."""
 
+NOTE = "where.json"
+"""On a server, what stands for a model: its folder and the digest that it had."""
 KEY, STAGE, PARENT, BUNDLE, MD5 = "ragline.lock", "ragline.stage", "mlflow.parentRunId", "ragline.bundle", "ragline.md5"
 AT_ONCE = 100
 """Params, or tags, that MLflow takes in one call."""
@@ -180,11 +182,19 @@ def _register(client: MlflowClient, place: Path, run_id: str, alias: str, bundle
         tags = {KEY: key, BUNDLE: bundle, MD5: md5s[str(path)]}
         version = _entered(client, name, tags)
         if version is None:
-            source = str(io.require(path, place).resolve())
+            source = _source(client, run_id, io.require(path, place).resolve(), path, md5s[str(path)])
             version = str(client.create_model_version(name, source, run_id, tags=tags).version)
         client.set_registered_model_alias(name, alias, version)
         aliases[f"{name}@{alias}"] = version
     return aliases
+
+
+def _source(client: MlflowClient, run_id: str, folder: Path, path: Path, md5: str) -> str:
+    """Where an entry points: at the folder. A server refuses folders of other machines; there, at a note in the run."""
+    if not client.tracking_uri.startswith(("http://", "https://")):
+        return str(folder)
+    client.log_dict(run_id, {"folder": str(folder), "md5": md5}, f"{path.as_posix()}/{NOTE}")
+    return f"runs:/{run_id}/{path.as_posix()}"
 
 
 def _entered(client: MlflowClient, name: str, tags: Mapping[str, str]) -> str | None:

@@ -1,10 +1,10 @@
-"""evaluate: the ways to search and the ways to answer, on the test questions and the gold sets."""
+"""evaluate: the ways to search and the ways to answer, on held-out questions and the gold sets."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -64,6 +64,7 @@ READS = (
     GOLD,
 )
 WRITES = OUTPUTS["evaluate"]
+HELD_OUT = {"dev": QUESTIONS_DEV, "test": QUESTIONS_TEST}
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class EvaluateParams(Section):
     """The encoder before tuning."""
     generator: str | None = None
     """The generator before tuning: a judge should be of another family."""
+    split: Literal["dev", "test"]
+    """Whose questions are scored: test; or dev, to choose among variants while test stays unread."""
     gold_sets: list[Path]
     """Hand-written questions, JSONL files under data/gold, which DVC watches; may be empty."""
     depth: Annotated[int, Field(ge=20, le=1000)]
@@ -123,17 +126,21 @@ class EvaluateParams(Section):
             if path.parent != GOLD:
                 raise ValueError(f"gold sets must stand in {GOLD}, where DVC sees them change; move {path} there")
         names = ["gold", *(path.stem for path in paths[1:])]
-        if len({*names, "test"}) <= len(names):
-            raise ValueError(f"gold sets are told apart by file name, the first is `gold`; rename one of {names}")
+        if len({*names, *HELD_OUT}) < len(names) + len(HELD_OUT):
+            taken = ", ".join(HELD_OUT)
+            raise ValueError(
+                f"gold sets are told apart by file name, the first is `gold`, none {taken}; rename {names}"
+            )
         return paths
 
 
 def main(params: EvaluateParams, root: Path = Path()) -> None:
-    """Choose on dev, then score test and gold questions once."""
+    """Choose on dev, then score held-out and gold questions once."""
     repro.seed_everything(params.seed)
     passages = io.read_table(Passage, root / PASSAGES)
     gold = gold_sets(params, passages, root)
-    sets = {"test": io.read_table(QAExample, root / QUESTIONS_TEST)}
+    split: str = params.split
+    sets = {split: io.read_table(QAExample, root / HELD_OUT[split])}
     sets |= {name: list(found.questions) for name, found in gold.items()}
     check(sets, params)
     if params.judge is not None:
@@ -149,8 +156,9 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     }
     how = scorecard.Bootstrap(params.resamples, params.seed)
     metrics, comparisons = scoreboard.tables(results, gold, settings, how)
-    distracted = assessment.distracted(results["test"], engines, generator, assessment.MAX_DISTRACTED, params.seed)
-    distractors = {"test": scorecard.intervals(distracted, results["test"].clusters, how)}
+    held_out = results[split]
+    distracted = assessment.distracted(held_out, engines, generator, assessment.MAX_DISTRACTED, params.seed)
+    distractors = {split: scorecard.intervals(distracted, held_out.clusters, how)}
     rows, verdict = judged(params, results, engines.reading, root)
     for name, table in metrics.items():
         log.info("%s: %s", name, {system: means["recall@5"] for system, means in table["retrieval"].items()})
@@ -158,7 +166,7 @@ def main(params: EvaluateParams, root: Path = Path()) -> None:
     io.write_json(metrics, root / METRICS)
     io.write_json({**comparisons, "distractors": distractors, "judge": verdict}, root / COMPARISONS)
     write(results, rows, root)
-    write_curves(results["test"], settings.answerer, root)
+    write_curves(held_out, settings.answerer, root)
 
 
 def names(params: EvaluateParams) -> list[str]:
@@ -177,7 +185,7 @@ def gold_sets(params: EvaluateParams, passages: Sequence[Passage], root: Path) -
 
 def check(sets: Mapping[str, Sequence[QAExample]], params: EvaluateParams) -> None:
     """Refuse a set in which nothing can be answered."""
-    files = {"test": QUESTIONS_TEST, **dict(zip(names(params), params.gold_sets, strict=True))}
+    files = {**HELD_OUT, **dict(zip(names(params), params.gold_sets, strict=True))}
     for name, questions in sets.items():
         if not answerable(questions):
             raise DataError(
@@ -223,11 +231,11 @@ def write(results: Mapping[str, assessment.Assessed], rows: Sequence[Mapping[str
     io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, root / PREDICTIONS)
 
 
-def write_curves(test: assessment.Assessed, served: str, root: Path) -> None:
-    """What DVC plots of the test questions: recall by passages, and risk by the share that is answered."""
-    curves = scoreboard.recall_curves(test)
+def write_curves(held_out: assessment.Assessed, served: str, root: Path) -> None:
+    """What DVC plots of the held-out questions: recall by passages, and risk by the share that is answered."""
+    curves = scoreboard.recall_curves(held_out)
     io.write_csv(("k", *curves), recall_rows(curves), root / RECALL_CURVE)
-    io.write_csv(("coverage", "risk"), test.risk_coverage[served], root / RISK_COVERAGE)
+    io.write_csv(("coverage", "risk"), held_out.risk_coverage[served], root / RISK_COVERAGE)
 
 
 def recall_rows(curves: dict[str, list[float]]) -> list[tuple[float, ...]]:

@@ -88,7 +88,7 @@ def gather(params: ReportParams, root: Path) -> Inputs:
     predictions = _predictions(root / PREDICTIONS)
     told = comparisons(root / COMPARISONS)
     answering, metrics = io.read_json(root / ANSWERING), io.read_json(root / METRICS)
-    search = failures.served_search(metrics["test"]["retrieval"])
+    search = failures.served_search(next(iter(metrics.values()))["retrieval"])  # the same for every set
     worst = failures.worst(predictions, answering["answerer"], search, WORST)
     explored = explorer.sample(predictions, answering["answerer"], explorer.MAX_QUESTIONS)
     shown = [*explored, *(failure.prediction for failure in worst)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ragline.reporting.formats import NO_BREAK
 
-SET_LABELS = {"test": "test questions", "gold": "gold set"}
+SET_LABELS = {"test": "test questions", "dev": "dev questions", "gold": "gold set"}
 NAME_LABELS = {"bm25": "BM25"}
 UNSEEN = "-unseen"
 """Ends the name of the part of a set whose documents training never saw."""

@@ -244,7 +244,7 @@ def _much(dropped: Mapping[str, int], total: int, what: str) -> list[Line]:
 
 def corpus(ingest: Json, chunk: Json, questions: Json, metrics: Json) -> Finding:
     """How much there is of everything."""
-    gold = {name: values for name, values in metrics.items() if name != "test"}
+    gold = {name: values for name, values in metrics.items() if name not in ("test", "dev")}
     asked = questions["train"] + questions["dev"] + questions["test"]
     return Finding(
         "Corpus",

@@ -80,6 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.builds": FILES_AND_SEEDS | {"ragline.promotion", "ragline.revisions", "ragline.runtime"},
     "ragline.comparing": FILES_AND_SEEDS | {"ragline.builds", "ragline.evaluation", "ragline.revisions"},
     "ragline.side_by_side": {"ragline.comparing"},
+    "ragline.sweeps": {"ragline.builds", "ragline.comparing", "ragline.errors"},
     "ragline.doctor": {"ragline.errors", "ragline.artifacts", "ragline.runtime", "ragline.llm"},
     "ragline.foresight": MODELS
     | IDEAS
@@ -102,6 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ragline.builds",
         "ragline.comparing",
         "ragline.promotion",
+        "ragline.sweeps",
     },
     "tools": {"ragline"},
 }
@@ -113,6 +115,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "datasketch": ("ragline.corpus", "ragline.evaluation"),
     "dvc": ("flows", "ragline.revisions"),  # the data of a commit lies in its cache or remote
     "evaluate": ("ragline.evaluation",),
+    "hydra": ("flows",),  # what DVC reads overrides with
     "faiss": ("ragline.retrieval",),
     "jinja2": ("ragline.reporting",),
     "mlflow": ("ragline.tracking",),

@@ -82,8 +82,8 @@ train_generator:
   max_answer_tokens: 8
   evaluations: 2
   seed: 13
-evaluate: {gold_sets: [data/gold/quern.jsonl], depth: 20, fusion: convex, rerank_depth: 20, resamples: 100, seed: 13,
-  abstention: {risk: 0.5, level: 0.8, unanswerable: 0.1, questions: 30}}
+evaluate: {split: test, gold_sets: [data/gold/quern.jsonl], depth: 20, fusion: convex, rerank_depth: 20, resamples: 100,
+  seed: 13, abstention: {risk: 0.5, level: 0.8, unanswerable: 0.1, questions: 30}}
 report: {title: Quern}
 promotion:
   target: {set: test, metric: mrr@10, margin: 0.1}

@@ -66,7 +66,7 @@ RUN_CALLS = [HEAL_CALL, "python -m dvc repro", "ragline summary"]
 def test_without_a_target_it_lists_them(make):
     listed = make().stdout
     targets = [line.split()[1] for line in listed.splitlines()]
-    assert targets == "help run ask flow nightly night doctor mlflow check test deps clean".split()
+    assert targets == "help run ask flow sweep nightly night doctor mlflow check test deps clean".split()
     assert make.calls() == []
 
 

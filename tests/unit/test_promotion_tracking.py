@@ -1,12 +1,20 @@
 """Publication to a real MLflow store in SQLite: once, completed after a kill, consistent when two do it."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -167,3 +175,44 @@ def test_without_a_whole_run_it_is_one_line_and_nothing_is_made(root, path):
     with pytest.raises(MissingArtifact, match=rf"{path}: not found"):
         tracking.publish(root)
     assert not (root / tracking.DATABASE).exists() and not (root / tracking.FILES).exists()
+
+
+@pytest.fixture
+def server(database: Path, tmp_path: Path, monkeypatch) -> Iterator[str]:
+    """MLflow's own server, as deploy/compose.yaml starts it but for the database."""
+    shutil.copy(database, tmp_path / "server.db")
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    options = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    stores = ("--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/sent")
+    command = [sys.executable, "-m", "mlflow", "server", *options, *stores]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+        try:
+            for _ in range(600):
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{uri}/health").is_success:
+                        break
+                time.sleep(0.1)
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            yield uri
+        finally:
+            os.killpg(run.pid, signal.SIGTERM)
+
+
+def test_a_server_gets_a_note_instead_of_a_folder(root, server):
+    """It refuses a folder of another machine as a model's source, and weights are not sent to it."""
+    gate(root)
+    done = tracking.publish(root)
+    assert tracking.publish(root) == replace(done, new=False)
+    store = MlflowClient(server)
+    for name, path in tracking.MODELS.items():
+        entry = store.get_model_version_by_alias(name, "champion")
+        assert entry.source == f"runs:/{done.run_id}/{path}"
+        note = json.loads(
+            Path(
+                mlflow.artifacts.download_artifacts(f"models:/{name}@champion", tracking_uri=server), tracking.NOTE
+            ).read_text()
+        )
+        place = bundles.serving(root) / path
+        assert note == {"folder": str(place.resolve()), "md5": dvc_md5(place)} and place.is_dir()

@@ -41,7 +41,14 @@ from tests.fixtures.small import passage, question, random_reader
 
 THINGS = ("apple", "anchor", "basket", "beacon", "candle", "carpet")
 PARAMS = EvaluateParams(
-    base_model=str(RETRIEVER), gold_sets=[], depth=20, fusion="convex", rerank_depth=1, resamples=100, seed=3
+    base_model=str(RETRIEVER),
+    split="test",
+    gold_sets=[],
+    depth=20,
+    fusion="convex",
+    rerank_depth=1,
+    resamples=100,
+    seed=3,
 )
 ASKED = [
     question(thing, f"{thing}#0000", f"Where is the {thing}?", answer=f"shelf {n}") for n, thing in enumerate(THINGS)
@@ -117,6 +124,22 @@ def test_two_runs_give_equal_bytes(root):
         return single + [path.read_bytes() for path in sorted((root / RUNS).iterdir())]
 
     assert outputs() == outputs()
+
+
+def test_dev_is_scored_instead_of_test(root):
+    """Four of the six things are asked about in dev; test, which is wrong here, is not even read."""
+    found = run(root, [], split="dev")
+    assert found.keys() == {"dev"} and found["dev"]["n"] == 4
+    assert [row["set"] for row in io.read_frame(root / PREDICTIONS)] == ["dev"] * 4
+    assert (root / RUNS / "dev.hybrid.trec").is_file() and not (root / RUNS / "test.hybrid.trec").exists()
+    assert [row["k"] for row in io.read_csv(root / RECALL_CURVE)] == [str(k) for k in range(1, 21)]
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_a_gold_set_is_not_called_like_a_split(name):
+    values = PARAMS.model_dump() | {"gold_sets": [GOLD / "ours.jsonl", GOLD / f"{name}.jsonl"]}
+    with pytest.raises(ValueError, match="none dev, test; rename"):
+        EvaluateParams.model_validate(values)
 
 
 @pytest.mark.parametrize("asked", [[], [UNANSWERABLE]])

@@ -89,9 +89,7 @@ def serve(api: str, own: subprocess.Popen[bytes] | None = None) -> int:
     with supervised([sys.executable, "-m", "flows.nightly", "--serve"], {"PREFECT_API_URL": api}) as process:
         while process.poll() is None:
             if own and own.poll() is not None:
-                raise ServiceError(
-                    f"{api}: Prefect's server ended, exit {own.returncode}; start the nights anew"
-                )
+                raise ServiceError(f"{api}: Prefect's server ended, exit {own.returncode}; start the nights anew")
             time.sleep(LOOK_S)
         return process.returncode
 

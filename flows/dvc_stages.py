@@ -14,7 +14,7 @@ import networkx
 from dvc.dependency.param import ParamsDependency
 from dvc.dvcfile import Lockfile
 from dvc.exceptions import InvalidArgumentError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import get_hydra_sweeps
 from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
@@ -33,6 +33,9 @@ SAID_BY_DVC: dict[str, Outcome] = {
     "didn't change, skipping": "Unchanged",
     "is cached - skipping run": "Restored",
 }
+
+TORN = (YAMLSyntaxError, YAMLValidationError)
+"""What DVC raises when it reads a file of its own of which half is gone."""
 
 
 class StageFailed(RaglineError):
@@ -75,7 +78,8 @@ def read_stages() -> list[Stage]:
     """
     if not Path("dvc.yaml").is_file():
         raise ConfigError(f"{Path.cwd()}: no dvc.yaml here; run this in the project's root")
-    with Repo(_wait_for_lock=True) as repo:
+    # Locked as a whole: a lock for the status alone would make DVC parse dvc.yaml and dvc.lock twice.
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = repo.index.graph  # edges run from a stage to what it reads from
         stale = set(repo.status())
         return [
@@ -89,6 +93,21 @@ def read_stages() -> list[Stage]:
             for stage in networkx.dfs_postorder_nodes(graph)
             if stage.cmd
         ]
+
+
+def read_mended(say: Callable[[str], object]) -> list[Stage]:
+    """`read_stages`, with a torn dvc.lock put aside; `say` is told. One that is whole is not parsed for it once more.
+
+    Raises:
+        ConfigError: as `read_stages`.
+    """
+    try:
+        return read_stages()
+    except TORN:
+        if not (mended := mend_lock_file()):  # then it is dvc.yaml that DVC cannot read
+            raise
+        say(mended)
+        return read_stages()
 
 
 def _orders(stage: str, values: object) -> Orders:
@@ -148,7 +167,7 @@ def mend_lock_file(root: Path = Path()) -> str | None:
     path = root / LOCK
     if not path.exists():
         return None
-    with Repo(str(root)) as repo, contextlib.suppress(YAMLSyntaxError, YAMLValidationError):
+    with Repo(str(root)) as repo, contextlib.suppress(*TORN):
         Lockfile(repo, str(path)).load()
         return None
     torn = path.with_name(f"{path.name}.torn")

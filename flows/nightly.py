@@ -29,6 +29,7 @@ from ragline import builds, comparing
 from ragline.artifacts import LOCK, REPORT
 from ragline.comparing import Comparison
 from ragline.errors import ConfigError, ServiceError
+from ragline.promotion import bundles
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
 from ragline.runtime.params import Section
@@ -119,7 +120,8 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
         RaglineError: settings are wrong, or the gate could not decide; the champion stays.
     """
     notices.recipients()  # a wrong address shows now, not after hours
-    before = builds.served(Path())
+    standing = bundles.standing(Path())
+    before = None if standing else builds.served(Path())  # a champion's files stay and can be read when they are needed
     warnings = _refresh(sites or [])
     lock = _lock()
     built = pipeline(return_state=True)
@@ -130,9 +132,13 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
     ended = "Promoted" if decision.promoted else "Unchanged" if _lock() == lock else "Kept"
     if ended != "Unchanged" and not (told := publish(return_state=True)).is_completed():
         warnings.append(f"warning: {told.message}")
-    after = builds.last(Path())
-    compared = comparing.compare("champion", before, after) if before and after else None
-    counts = _show(compared, decision)
+    _show_verdict(decision)
+    counts = "nothing was built: what the last night said of metrics and questions stands"
+    if ended != "Unchanged":
+        if standing:
+            before = builds.read(bundles.folder(Path(), standing.version), f"champion {standing.version}")
+        after = builds.last(Path())
+        counts = _show(comparing.compare("champion", before, after) if before and after else None)
     body = "\n\n".join([decision.reason, *warnings, counts, f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
@@ -147,8 +153,14 @@ def _lock() -> bytes:
     return LOCK.read_bytes() if LOCK.is_file() else b""
 
 
-def _show(compared: Comparison | None, decision: Decision) -> str:
-    """The night as artifacts, beside the table of stages that the pipeline leaves; returns what they count.
+def _show_verdict(decision: Decision) -> None:
+    verdict = "\n\n".join(filter(None, [decision.reason, decision.table]))
+    create_markdown_artifact(key="verdict", markdown=verdict, description="Champion against challenger")
+    create_link_artifact(key="report", link=_report(), link_text=str(REPORT))
+
+
+def _show(compared: Comparison | None) -> str:
+    """What a build changed, as artifacts; returns what they count.
 
     Args:
         compared: the new build against what was served before; None where one of them was not evaluated.
@@ -162,9 +174,6 @@ def _show(compared: Comparison | None, decision: Decision) -> str:
         table=[{"question": b.question, "metric": b.metric, "before": b.before, "after": b.after} for b in bad[:SHOWN]],
         description=f"{len(bad)} questions turned bad, the deepest falls first",
     )
-    verdict = "\n\n".join(filter(None, [decision.reason, decision.table]))
-    create_markdown_artifact(key="verdict", markdown=verdict, description="Champion against challenger")
-    create_link_artifact(key="report", link=_report(), link_text=str(REPORT))
     if compared is None:
         return "nothing to compare with: no build was evaluated before this one"
     return f"{len(rows)} metrics differ from the champion's, {len(bad)} questions turned bad"

@@ -24,9 +24,8 @@ from flows.dvc_stages import (
     Stage,
     StageFailed,
     check_names,
-    mend_lock_file,
     only_run,
-    read_stages,
+    read_mended,
     reproduce,
 )
 from flows.processes import Processes
@@ -97,9 +96,10 @@ def pipeline(force: list[str] | None = None, only: list[str] | None = None) -> d
         ServiceError: another run of this project is under way.
     """
     with only_run():
-        for mended in filter(None, (heal(), mend_lock_file())):
-            get_run_logger().warning(mended)
-        return _build(read_stages(), force or [], only or [])
+        warn = get_run_logger().warning
+        if mended := heal():
+            warn(mended)
+        return _build(read_mended(warn), force or [], only or [])
 
 
 def _build(stages: list[Stage], force: list[str], only: list[str]) -> dict[str, str] | State[Any]:

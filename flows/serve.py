@@ -24,6 +24,9 @@ log = logging.getLogger("ragline")
 START_S = 120.0
 """Seconds that a server gets; its first start makes the database."""
 
+LOOK_S = 0.5
+"""Between two looks at whether server and deployment still run."""
+
 
 @contextlib.contextmanager
 def supervised(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
@@ -43,8 +46,8 @@ def supervised(command: list[str], environment: dict[str, str]) -> Iterator[subp
 
 
 @contextlib.contextmanager
-def server(port: int) -> Iterator[str]:
-    """Prefect's own server while the block lasts, not a second longer; yields its API's address.
+def server(port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Prefect's own server while the block lasts, not a second longer; yields its API's address and its process.
 
     Raises:
         ServiceError: the port is taken, or the server does not come up.
@@ -58,7 +61,7 @@ def server(port: int) -> Iterator[str]:
     # In the foreground of a supervisor: with --background, Prefect's server dies at the first line it logs.
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with supervised(command, {"PREFECT_LOGGING_LEVEL": "WARNING"}) as process:
-        yield _when_up(f"http://127.0.0.1:{port}/api", process)
+        yield _when_up(f"http://127.0.0.1:{port}/api", process), process
 
 
 def _when_up(api: str, process: subprocess.Popen[bytes]) -> str:
@@ -71,10 +74,24 @@ def _when_up(api: str, process: subprocess.Popen[bytes]) -> str:
     raise ServiceError(f"{api}: Prefect's server did not come up in {START_S:g} s; its lines stand above")
 
 
-def serve(api: str) -> int:
-    """Serve the nightly deployment until somebody stops this process."""
+def serve(api: str, own: subprocess.Popen[bytes] | None = None) -> int:
+    """Serve the nightly deployment until somebody stops this process.
+
+    Args:
+        own: the server that was started for it; None for one that others look after.
+
+    Returns:
+        The exit code of the deployment's process.
+
+    Raises:
+        ServiceError: the own server ended. The deployment's process would ask it for ever, and no night would come.
+    """
     with supervised([sys.executable, "-m", "flows.nightly", "--serve"], {"PREFECT_API_URL": api}) as process:
-        return process.wait()
+        while process.poll() is None:
+            if own and own.poll() is not None:
+                raise ServiceError(f"{api}: Prefect's server ended, exit {own.returncode}; start the nights anew")
+            time.sleep(LOOK_S)
+        return process.returncode
 
 
 def main() -> int:
@@ -85,9 +102,9 @@ def main() -> int:
     try:
         if api := os.environ.get("PREFECT_API_URL"):
             return serve(api)
-        with server(int(os.environ.get("PREFECT_SERVER_API_PORT", "4200"))) as api:
+        with server(int(os.environ.get("PREFECT_SERVER_API_PORT", "4200"))) as (api, own):
             log.info("Prefect's server: %s", api.removesuffix("/api"))
-            return serve(api)
+            return serve(api, own)
     except KeyboardInterrupt:
         return 0
     except RaglineError as error:

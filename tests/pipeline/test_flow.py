@@ -7,9 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dvc.repo.index import Index
+from dvc.utils.strictyaml import YAMLSyntaxError
 
 from flows import dvc_stages
-from flows.dvc_stages import StageFailed, check_names, mend_lock_file, only_run, read_stages, reproduce
+from flows.dvc_stages import StageFailed, check_names, mend_lock_file, only_run, read_mended, read_stages, reproduce
 from flows.processes import Processes
 from ragline.errors import ConfigError, ServiceError
 from ragline.runtime.locks import heal
@@ -137,6 +139,29 @@ def test_a_torn_dvc_lock_costs_nothing_but_a_restore(shell_project, share):
     assert mended is None or "dvc.lock.torn" in mended
     assert ran(dvc("repro").stdout) == []
     assert lock.read_text() == whole
+
+
+@pytest.mark.pipeline
+def test_a_torn_dvc_lock_is_put_aside_before_the_stages_are_read(shell_project):
+    dvc("repro")
+    lock, said = shell_project / "dvc.lock", []
+    whole = lock.read_text()
+    assert not any(stage.stale for stage in read_mended(said.append)) and said == []
+    lock.write_text(whole[: whole.rindex("md5: ")] + "md")  # cut inside a key: no YAML any more
+    assert all(stage.stale for stage in read_mended(said.append))
+    assert len(said) == 1 and "dvc.lock.torn" in said[0]
+    edit(shell_project / "dvc.yaml", "stages:", "stages: [")
+    with pytest.raises(YAMLSyntaxError):
+        read_mended(said.append)
+
+
+@pytest.mark.pipeline
+def test_the_graph_is_read_once(shell_project, monkeypatch):
+    """Half of the time of a night with nothing to do goes into parsing dvc.yaml and dvc.lock."""
+    read, times = Index.from_repo, []
+    monkeypatch.setattr(Index, "from_repo", lambda *arguments: times.append(1) or read(*arguments))
+    read_stages()
+    assert len(times) == 1
 
 
 @pytest.mark.pipeline

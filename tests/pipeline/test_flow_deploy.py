@@ -1,12 +1,17 @@
 """What is deployed: prefect.yaml, the units and the compose file, and the word that goes out."""
 
+import asyncio
 import contextlib
+import importlib
 import re
 import shutil
 import socket
 import socketserver
 import subprocess
 import threading
+import tomllib
+import uuid
+from datetime import timedelta
 
 import pytest
 import yaml
@@ -56,6 +61,22 @@ def test_a_taken_port_is_one_line():
         port = taken.getsockname()[1]
         with pytest.raises(ServiceError, match=f"port {port}: in use; .* PREFECT_API_URL"), serve.server(port):
             pass
+
+
+def test_nights_end_with_their_server():
+    """Alone, the deployment's process would live on, and no night would ever come."""
+    with subprocess.Popen(["false"]) as own:
+        own.wait()
+        with pytest.raises(ServiceError, match=r"9/api: Prefect's server ended, exit 1; start the nights anew"):
+            serve.serve("http://127.0.0.1:9/api", own)
+
+
+def test_a_nights_slot_comes_back_after_the_machine_was_cut(tmp_path):
+    """Only its lease gives it back, so the lease must be there for a server that was not there before."""
+    prefect = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["prefect"]
+    storage = importlib.import_module(prefect["server"]["concurrency"]["lease_storage"]).ConcurrencyLeaseStorage
+    lease = asyncio.run(storage(tmp_path).create_lease([uuid.uuid4()], timedelta(seconds=-1)))
+    assert asyncio.run(storage(tmp_path).read_expired_lease_ids()) == [lease.id]
 
 
 # --- units and compose -----------------------------------------------------------------------------

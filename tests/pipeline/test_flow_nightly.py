@@ -68,6 +68,7 @@ def test_nights_that_end_well(night, heard, shell_project):
     assert night(KEPT).name == "Kept"
     assert [word["title"] for word in heard] == [f"Ragline: night {e}" for e in ("Promoted", "Unchanged", "Kept")]
     assert [word["type"] for word in heard] == ["success", "info", "info"]
+    assert "nothing was built" in heard[1]["message"]
     assert "kept: no gain" in heard[-1]["message"] and "reports/index.html" in heard[-1]["message"]
     assert KEPT.table in str(Artifact.get("verdict").data)
     assert "| shout | Completed |" in str(Artifact.get("stages").data)
@@ -93,6 +94,7 @@ def test_the_night_counts_what_differs_and_what_turned_bad(night, heard, shell_p
     for path in (PREDICTIONS, ANSWERING, METRICS):
         path.parent.mkdir(exist_ok=True)
     evaluated(2)
+    (shell_project / "source.txt").write_text("banana")
     monkeypatch.setattr(nightly, "gate", gate)
     nightly.nightly(return_state=True)
     assert "1 metrics differ from the champion's, 4 questions turned bad" in heard[1]["message"]

@@ -25,13 +25,12 @@ from flows.dvc_stages import (
     StageFailed,
     check_names,
     mend_lock_file,
-    only_run,
     read_stages,
     reproduce,
 )
 from flows.processes import Processes
 from flows.room import Room, free_megabytes, last_peak
-from ragline.runtime.locks import heal
+from ragline.runtime.locks import heal, only_run
 
 MESSAGES: dict[Outcome, str] = {
     "Completed": "its command ran",

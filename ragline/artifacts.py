@@ -14,7 +14,7 @@ STAGES = (
     "report",
 )
 
-SETTINGS = ("promotion", "qa")
+SETTINGS = ("promotion", "qa", "retention")
 """Sections of params.yaml that no stage reads."""
 
 PARAMS = Path("params.yaml")

@@ -79,7 +79,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.builds": FILES_AND_SEEDS | {"ragline.promotion", "ragline.revisions", "ragline.runtime"},
     "ragline.comparing": FILES_AND_SEEDS | {"ragline.builds", "ragline.evaluation", "ragline.revisions"},
     "ragline.side_by_side": {"ragline.comparing"},
-    "ragline.doctor": {"ragline.errors", "ragline.artifacts", "ragline.runtime", "ragline.llm"},
+    "ragline.retention": {
+        "ragline.errors",
+        "ragline.artifacts",
+        "ragline.promotion",
+        "ragline.runtime",
+        "ragline.tracking",
+    },
+    "ragline.recording": {"ragline.errors", "ragline.artifacts"},
+    "ragline.doctor": {
+        "ragline.errors",
+        "ragline.artifacts",
+        "ragline.runtime",
+        "ragline.llm",
+        "ragline.retention.disk",
+    },
     "ragline.cli": {"ragline"},
     "stages": {"ragline"},
     "flows": {
@@ -89,6 +103,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ragline.builds",
         "ragline.comparing",
         "ragline.promotion",
+        "ragline.recording",
+        "ragline.retention",
     },
     "tools": {"ragline"},
 }
@@ -98,7 +114,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "apprise": ("flows",),
     "bm25s": ("ragline.retrieval",),
     "datasketch": ("ragline.corpus", "ragline.evaluation"),
-    "dvc": ("flows", "ragline.revisions"),  # the data of a commit lies in its cache or remote
+    "dvc": ("flows", "ragline.revisions", "ragline.retention.dvc_cache"),  # what lies in its cache or remote
     "evaluate": ("ragline.evaluation",),
     "faiss": ("ragline.retrieval",),
     "jinja2": ("ragline.reporting",),

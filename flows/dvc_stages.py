@@ -104,6 +104,12 @@ def check_names(what: str, names: Collection[str], stages: Collection[Stage]) ->
         raise ConfigError(f"{what}: no stage {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}")
 
 
+def has_remote() -> bool:
+    """Whether DVC knows where to push to by default."""
+    with Repo() as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
 def mend_lock_file(root: Path = Path()) -> str | None:
     """Put a torn dvc.lock aside: DVC rewrites it in place, so a process killed meanwhile leaves half of it.
 

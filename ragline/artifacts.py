@@ -81,6 +81,8 @@ CHECKPOINTS = Path(".cache/checkpoints")
 VECTOR_STORE = Path(".cache/vectors")
 LEDGER = Path(".ragline/calls.sqlite")
 TIMINGS = Path(".cache/timings")
+TRACKED = Path("mlflow.db")
+"""What MLflow was told, where it has no server."""
 BUNDLES = Path(".ragline/bundles")
 """The versions that are or were served; no output of a stage, and none is made from it."""
 

@@ -23,7 +23,18 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, V
 from mlflow.exceptions import MlflowException
 
 from ragline import builds, io
-from ragline.artifacts import BUNDLES, COMPARISONS, GENERATOR, LOCK, METRICS, PARAMS, REPORT, RETRIEVER, TIMINGS
+from ragline.artifacts import (
+    BUNDLES,
+    COMPARISONS,
+    GENERATOR,
+    LOCK,
+    METRICS,
+    PARAMS,
+    REPORT,
+    RETRIEVER,
+    TIMINGS,
+    TRACKED,
+)
 from ragline.errors import ServiceError
 from ragline.promotion import bundles
 from ragline.promotion.lock import exclusive
@@ -31,7 +42,6 @@ from ragline.runtime.lock_file import StageLock, outputs, read_lock
 from ragline.runtime.params import read_params
 
 EXPERIMENT = "ragline"
-DATABASE = Path("mlflow.db")
 FILES = Path("mlruns")
 MODELS = {"ragline-retriever": RETRIEVER, "ragline-generator": GENERATOR}
 SHOWN = (REPORT, METRICS, COMPARISONS, PARAMS, LOCK)
@@ -68,7 +78,7 @@ def publish(root: Path = Path()) -> Published:
     """
     for path in (*SHOWN, *MODELS.values()):
         io.require(path, root)  # before there is a database, or half a run in it
-    own = f"sqlite:///{(root / DATABASE).resolve()}"
+    own = f"sqlite:///{(root / TRACKED).resolve()}"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or own
     with exclusive(root / BUNDLES / "publish", wait=True):
         try:
@@ -100,9 +110,7 @@ def prune(root: Path, keep: int, dry: bool) -> int:
     Raises:
         ServiceError: MLflow refused.
     """
-    own = f"sqlite:///{(root / DATABASE).resolve()}"
-    if not (root / DATABASE).is_file():
-        return 0
+    own = f"sqlite:///{(root / TRACKED).resolve()}"
     with exclusive(root / BUNDLES / "publish", wait=True):
         try:
             client = MlflowClient(tracking_uri=own, registry_uri=own)

@@ -10,40 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import httpx
-from pydantic import Field
 
-from ragline import tracking
-from ragline.artifacts import GENERATOR, PARAMS, RETRIEVER, made_by
+from ragline.artifacts import GENERATOR, RETRIEVER, TRACKED, made_by
 from ragline.errors import ServiceError
 from ragline.promotion import bundles
 from ragline.retention import disk, dvc_cache, leftovers, prefect_history
 from ragline.retention.dvc_cache import Needs
+from ragline.retention.rules import RetentionParams, rules
 from ragline.runtime.locks import only_run
-from ragline.runtime.params import Section, load_section
 
 TIMEOUT_S = 30.0
 TRAINED = {made_by(RETRIEVER), made_by(GENERATOR)}
 """Stages that leave checkpoints when they are killed."""
-
-Count = Annotated[int, Field(ge=1)]
-
-
-class RetentionParams(Section):
-    """Section `retention`."""
-
-    commits: Count
-    """Last commits of every branch whose outputs stay in DVC's cache; tags and experiments stay always."""
-    days: Count
-    """That outputs of a run stay there although no commit names them; also old encoders, and trainings to go on with."""
-    tracked_runs: Count
-    """Last runs of the pipeline that stay in the project's own mlflow.db; those of served versions always."""
-    flow_days: Count
-    """That flow runs stay in Prefect's database."""
-    disk_gb: Annotated[float, Field(gt=0)]
-    """10^9 bytes that the project may take before the night and the doctor warn; nothing is deleted for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +46,6 @@ class Part:
         return f"{self.kind:<12}{self.left or f'{self.count:,} {self.what}{freed}'}"
 
 
-def settings(root: Path) -> RetentionParams:
-    """The rules.
-
-    Raises:
-        ConfigError: the section is missing or wrong.
-    """
-    return load_section("retention", RetentionParams, root / PARAMS)
-
-
 def clean(root: Path, dry: bool, prefect: str | None, now: datetime | None = None) -> list[Part]:
     """Delete what the rules do not keep; killed at any moment, everything that is left is whole.
 
@@ -88,26 +59,26 @@ def clean(root: Path, dry: bool, prefect: str | None, now: datetime | None = Non
         DataError: DVC cannot read the project, or a kept version is damaged.
         ServiceError: a run holds the project, nothing is deleted; or the disk, MLflow or Prefect refused.
     """
-    rules, now = settings(root), now or datetime.now(UTC)
+    wanted, now = rules(root), now or datetime.now(UTC)
     with only_run(root):
         return [
-            *_files(root, rules, now.timestamp(), dry),
-            _tracked(root, rules, dry),
-            _flow_runs(prefect, rules, now, dry),
+            *_files(root, wanted, now.timestamp(), dry),
+            _tracked(root, wanted, dry),
+            _flow_runs(prefect, wanted, now, dry),
         ]
 
 
-def _files(root: Path, rules: RetentionParams, now: float, dry: bool) -> list[Part]:
+def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[Part]:
     with dvc_cache.held(root) as repo:
         left = dvc_cache.untouchable(repo) or ""
-        needs = Needs(rules.commits, now - rules.days * 86_400, bundles.folders(root))
+        needs = Needs(wanted.commits, now - wanted.days * 86_400, bundles.folders(root))
         objects, notes = ([], []) if left else dvc_cache.unneeded(repo, needs)
         trained = not TRAINED & dvc_cache.stale(repo)
         return [
             _part("dvc cache", "files", objects, dry, left),
             _part("run cache", "runs of a stage", notes, dry, left),
-            _part("checkpoints", "trainings", leftovers.checkpoints(root, trained, now, rules.days), dry),
-            _part("vectors", "encoders", leftovers.shelves(root, rules.days), dry),
+            _part("checkpoints", "trainings", leftovers.checkpoints(root, trained, now, wanted.days), dry),
+            _part("vectors", "encoders", leftovers.shelves(root, wanted.days), dry),
             _part("unfinished", "files of killed processes", leftovers.unfinished(root, now), dry),
         ]
 
@@ -134,18 +105,22 @@ def _remove(place: Path) -> None:
         raise ServiceError(f"{place}: cannot delete: {reason}; give access, and clean again") from error
 
 
-def _tracked(root: Path, rules: RetentionParams, dry: bool) -> Part:
+def _tracked(root: Path, wanted: RetentionParams, dry: bool) -> Part:
     what = "runs of the pipeline"
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return Part("mlflow", 0, what, None, "on a server, where `mlflow gc` is its keeper's")
-    return Part("mlflow", tracking.prune(root, rules.tracked_runs, dry), what, None)
+    if not (root / TRACKED).is_file():
+        return Part("mlflow", 0, what, None)
+    from ragline import tracking  # seconds, for projects that have something there
+
+    return Part("mlflow", tracking.prune(root, wanted.tracked_runs, dry), what, None)
 
 
-def _flow_runs(api: str | None, rules: RetentionParams, now: datetime, dry: bool) -> Part:
+def _flow_runs(api: str | None, wanted: RetentionParams, now: datetime, dry: bool) -> Part:
     if api is None:
         return Part("prefect", 0, "flow runs", None, "no server is running")
     with httpx.Client(timeout=TIMEOUT_S) as client:
-        runs = prefect_history.old(client, api, now, rules.flow_days)
+        runs = prefect_history.old(client, api, now, wanted.flow_days)
         if not dry:
             prefect_history.delete(client, api, runs)
     return Part("prefect", len(runs), "flow runs", None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ragline.artifacts import BUNDLES, CHECKPOINTS, LEDGER, VECTOR_STORE
+from ragline.artifacts import BUNDLES, CHECKPOINTS, LEDGER, TRACKED, VECTOR_STORE
 
 KINDS: dict[str, tuple[Path, ...]] = {
     "outputs": (Path("data"), Path("models"), Path("reports")),
@@ -13,7 +13,7 @@ KINDS: dict[str, tuple[Path, ...]] = {
     "checkpoints": (CHECKPOINTS,),
     "vectors": (VECTOR_STORE,),
     "ledger": (LEDGER, LEDGER.with_name(f"{LEDGER.name}-wal"), LEDGER.with_name(f"{LEDGER.name}-shm")),
-    "mlflow": (Path("mlflow.db"), Path("mlruns")),
+    "mlflow": (TRACKED, Path("mlruns")),
     "prefect": (Path(".prefect"),),
 }
 """Kind → where it lies. Sources stand under data, with the outputs made of them."""

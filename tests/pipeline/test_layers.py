@@ -93,6 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ragline.runtime",
         "ragline.llm",
         "ragline.retention.disk",
+        "ragline.retention.rules",
     },
     "ragline.cli": {"ragline"},
     "stages": {"ragline"},

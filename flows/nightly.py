@@ -176,10 +176,10 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     # By dvc.lock, not by what the pipeline returns: of a state that comes from a slow server the data may be missing.
     ended = "Promoted" if decision.promoted else "Unchanged" if _lock() == lock else "Kept"
     if ended != "Unchanged":
-        warnings += _keep(decision.reason, recorded, pushed and has_remote())
+        warnings += keep(decision.reason, recorded, pushed and has_remote())
     after = builds.last(Path())
     compared = comparing.compare("champion", before, after) if before and after else None
-    counts = _show(compared, decision)
+    counts = show(compared, decision)
     body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed_gb), f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
@@ -190,7 +190,7 @@ def _refresh(sites: list[Site]) -> list[str]:
     return [f"warning: {state.message}" for state in states if not state.is_completed()]
 
 
-def _keep(reason: str, recorded: bool, pushed: bool) -> list[str]:
+def keep(reason: str, recorded: bool, pushed: bool) -> list[str]:
     """Publish, record, push, clean, in this order: what is cleaned away has been kept before. Returns warnings."""
     states = [publish(return_state=True)]
     if recorded:
@@ -212,7 +212,7 @@ def _lock() -> bytes:
     return LOCK.read_bytes() if LOCK.is_file() else b""
 
 
-def _show(compared: Comparison | None, decision: Decision) -> str:
+def show(compared: Comparison | None, decision: Decision) -> str:
     """The night as artifacts, beside the table of stages that the pipeline leaves; returns what they count.
 
     Args:

@@ -73,7 +73,7 @@ def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[P
         left = dvc_cache.untouchable(repo) or ""
         needs = Needs(wanted.commits, now - wanted.days * 86_400, bundles.folders(root))
         objects, notes = ([], []) if left else dvc_cache.unneeded(repo, needs)
-        trained = not TRAINED & dvc_cache.stale(repo)
+        trained = not left and not TRAINED & dvc_cache.stale(repo)
         return [
             _part("dvc cache", "files", objects, dry, left),
             _part("run cache", "runs of a stage", notes, dry, left),

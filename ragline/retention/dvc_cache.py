@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.repo.experiments.refs import CELERY_STASH, WORKSPACE_STASH
 from dvc.scm import NoSCM, NoSCMError
 from scmrepo.exceptions import SCMError
@@ -46,7 +47,7 @@ def held(root: Path) -> Iterator[Repo]:
         DataError: DVC cannot read the project.
     """
     try:
-        with Repo(str(root)) as repo, repo.lock:
+        with Repo(str(root)) as repo, lock_repo(repo):
             if (pid := worker(root)) is not None:
                 raise ServiceError(f"{root}: process {pid} works with DVC here now; wait for it, or stop it")
             yield repo
@@ -98,8 +99,8 @@ def unneeded(repo: Repo, needs: Needs) -> tuple[list[Path], list[Path]]:
 
 
 def _used(repo: Repo, needs: Needs) -> set[str]:
-    """Of the workspace, of revisions, and of folders; the lists of folders, but of revisions alone what is in them."""
-    revisions = {"all_branches": True, "all_tags": True, "all_experiments": True, "num": needs.commits}
+    """By the workspace, revisions, and folders with a dvc.lock; of these, figures that git keeps for revisions, too."""
+    revisions: dict[str, Any] = {"all_branches": True, "all_tags": True, "all_experiments": True, "num": needs.commits}
     try:
         revisions["revs"] = [repo.scm.get_rev()]  # of no branch where the head is detached
     except (SCMError, NoSCMError):  # no commit yet, or no repository

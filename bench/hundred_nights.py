@@ -1,15 +1,17 @@
-"""What a hundred nights leave on disk: `python -m bench.hundred_nights --work DIR [--nights 100] [--real 1]`.
+"""What a hundred nights leave on disk: `python -m bench.hundred_nights --work DIR --out FILE`.
 
 The small corpus of the tests. Every night one document is edited, added or removed; every tenth night nothing changes.
-The first `--real` nights are whole ones, every stage run by the flow. In the others a stand-in for the stages rewrites
-their outputs in place, with bytes that differ and sizes that stay, and commits them to DVC in this process; everything
-about the night that grows is real: Prefect's flow on a server with a database of its own, the gate with its versions,
-the publication to MLflow, the record in git, cleaning. A night is a day: what is there ages by a day before each.
+A stand-in for the stages writes outputs of fixed sizes (16 MB of weights, 3 MB besides) with other bytes every night,
+and commits them to DVC. All else that grows is real: DVC's cache and run cache, the gate with its versions (every third
+night is promoted by hand), the publication to MLflow, the commit in git, cleaning. Every `--flows` nights,
+the first and the last among them, these are steps of Prefect's flow on a server with a database of its own; in the
+other nights this process calls them. A night is a day: what is kept by its age gets a day older before each.
 
-A row a night goes to `--out`; an interrupted bench goes on where it was.
+A line a night goes to `--out`; an interrupted bench goes on where it was.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -17,45 +19,63 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ragline import builds, comparing, io
-from ragline.artifacts import METRICS, OUTPUTS, PREDICTIONS, RAW
-from ragline.retention import disk
+import numpy as np
+from dvc.repo import Repo
+
+from ragline import builds, comparing, io, recording, tracking
+from ragline.artifacts import (
+    ANSWERING,
+    CHECKPOINTS,
+    GENERATOR,
+    METRICS,
+    OUTPUTS,
+    PARAMS,
+    PREDICTIONS,
+    RAW,
+    RETRIEVER,
+    VECTOR_STORE,
+)
+from ragline.promotion.gate import gate
+from ragline.retention import clean, disk
+from tests.fixtures import promotable
+from tests.pipeline.tiny import write_project
 
 SHOWN = (1, 10, 30, 60, 100)
 DAY = 86_400
 QUIET = 10
 """Every so many nights nothing has changed."""
-BULKY = {".safetensors", ".parquet", ".npy", ".faiss", ".html", ".trec", ".bin"}
-"""Files that a rebuild changes, and that nothing here reads."""
-SETTINGS = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "60"}
-"""Prefect looks for old events once an hour, 24 times in a day: more often than once in a night of seconds, too."""
+DATABASE = Path(".prefect/prefect.db")
+SIZES = {RETRIEVER: 12_000_000, GENERATOR: 4_000_000}
+"""Bytes of weights; every other output that is not written below has `SMALL`."""
+SMALL = 100_000
+QUESTIONS_ASKED = 60
+SETTINGS = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20"}
+"""Prefect looks for old events once an hour, 24 times in a day; in a night of seconds it has to be quicker."""
 
 
 def main() -> None:
     """Run the nights that are left, and print the table of all."""
     parser = argparse.ArgumentParser(prog="python -m bench.hundred_nights", description="Disk after many nights.")
     parser.add_argument("--work", type=Path, required=True, help="folder for the project")
-    parser.add_argument("--nights", type=int, default=100)
-    parser.add_argument("--real", type=int, default=1, help="nights whose stages run (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="a line of JSON for each night")
+    parser.add_argument("--nights", type=int, default=100)
+    parser.add_argument("--flows", type=int, default=25, help="every so many nights are Prefect's (default: 25)")
     options = parser.parse_args()
     out = options.out.resolve()
-    rows = _rows(out)
-    if not rows:
+    if not _rows(out):
         _project(options.work)
     os.chdir(options.work)
-    with _server() as environment:
-        for night in range(len(rows) + 1, options.nights + 1):
-            started = time.monotonic()
-            ended = _night(night, night <= options.real, environment)
-            row = {"night": night, "ended": ended, "seconds": round(time.monotonic() - started, 1), **_taken()}
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+    for number in range(len(_rows(out)) + 1, options.nights + 1):
+        started = time.process_time()
+        flow = number == 1 or number % options.flows == 0
+        ended = _night(number, flow)
+        cpu_s = round(time.process_time() - started, 1)
+        row = {"night": number, "ended": ended, "flow": flow, "cpu_s": cpu_s, **_taken()}
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
     print("\n".join(table(_rows(out))))
 
 
@@ -68,67 +88,55 @@ def _taken() -> dict[str, int]:
 
 
 def _project(folder: Path) -> None:
-    from tests.pipeline.tiny import write_project
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_project(folder)
-    ignored = ".dvc/tmp\n.dvc/cache\n.cache/\n.ragline/\n.prefect/\nmlruns/\nmlflow.db\n/data/\n/models/\n/reports/\n"
+    params = folder / PARAMS
+    params.write_text(params.read_text(encoding="utf-8").replace("{set: gold,", "{set: test,"), encoding="utf-8")
+    ignored = "/.dvc/tmp\n/.dvc/cache\n.cache/\n.ragline/\n.prefect/\nmlruns/\nmlflow.db\n/data/\n/models/\n/reports/\n"
     (folder / ".gitignore").write_text(ignored, encoding="utf-8")
     subprocess.run(["git", "-C", folder, "add", "."], check=True)
     who = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
     subprocess.run(["git", "-C", folder, *who, "commit", "-qm", "the project"], check=True)
 
 
-@contextmanager
-def _server() -> Iterator[dict[str, str]]:
-    """Prefect's server over `.prefect` of the project, for all nights; yields what its flows need to know."""
-    os.environ.update({**SETTINGS, "PREFECT_HOME": str(Path(".prefect").resolve())})
-    from flows.serve import server
-
-    with server(int(os.environ.get("PREFECT_SERVER_API_PORT", "4271"))) as api:
-        yield {"PREFECT_API_URL": api}
-
-
-def _night(number: int, real: bool, environment: dict[str, str]) -> str:
-    """In a process of its own, as a scheduler starts it."""
-    _age(Path(".prefect") / "prefect.db")
-    changed = number % QUIET != 0
-    if changed:
+def _night(number: int, flow: bool) -> str:
+    _age()
+    built = number % QUIET != 0
+    if built:
         _edit(number)
-    stand_in = number if changed and not real else 0
-    ended = subprocess.run(
-        [sys.executable, "-c", f"from bench.hundred_nights import night; print(night({stand_in}))"],
-        env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-    )
+        _stand_in(number)
+    if flow:
+        return _flow()
+    decision = gate(Path(), anyway=built and number % 3 == 0)
+    if built:
+        tracking.publish(Path())
+        recording.record(Path(), f"night: {decision.reason}")
+        clean.clean(Path(), dry=False, prefect=None)
+    return "Promoted" if decision.promoted else "Kept"
+
+
+def _flow() -> str:
+    """The night's steps as Prefect runs them, in a process of their own, with a server while they last."""
+    environment = {**os.environ, **SETTINGS, "PREFECT_HOME": str(DATABASE.parent.resolve())}
+    root = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", "from bench.hundred_nights import as_flow; as_flow()"]
+    ended = subprocess.run(command, env={**environment, "PYTHONPATH": root}, capture_output=True, text=True)
     if ended.returncode:
         raise SystemExit(ended.stderr[-3000:])
     return ended.stdout.strip().splitlines()[-1]
 
 
-def night(number: int) -> str:
-    """One night in the project that this process works in; returns how it ended.
-
-    Args:
-        number: for the stand-in; 0 for a whole night, or one without a change.
-    """
+def as_flow() -> None:
+    """All of a night but what the stand-in did before; prints how it ended, and what went wrong."""
     from prefect import flow
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows import nightly
-
-    if not number:
-        state = nightly.nightly(recorded=True, return_state=True)
-        if not state.is_completed():
-            raise SystemExit(f"{state.name}: {state.message}")
-        return str(state.name)
+    from flows import nightly, serve
 
     @flow(name="nightly")
-    def rest() -> str:
-        """All of a night but the stages themselves."""
+    def night() -> str:
         before = builds.served(Path())
-        _stand_in(number)
         nightly.pipeline(return_state=True)
         decision = nightly.judge()
         warnings = nightly.keep(decision.reason, recorded=True, pushed=False)
@@ -136,7 +144,9 @@ def night(number: int) -> str:
         nightly.show(comparing.compare("champion", before, after) if before and after else None, decision)
         return "; ".join(["Promoted" if decision.promoted else "Kept", *warnings])
 
-    return rest()
+    port = int(os.environ.get("PREFECT_SERVER_API_PORT", "4271"))
+    with serve.server(port) as api, temporary_settings({PREFECT_API_URL: api}):
+        print(night())
 
 
 def _edit(number: int) -> None:
@@ -156,51 +166,38 @@ def _edit(number: int) -> None:
 
 def _stand_in(number: int) -> None:
     """Leave outputs as a rebuild would: other bytes, the same sizes; then DVC's lock, cache and run cache."""
-    from dvc.repo import Repo
-
-    rows = io.read_frame(PREDICTIONS)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    columns["extractive_f1"] = [min(1.0, value + 0.001 * number) for value in columns["extractive_f1"]]
-    io.write_frame(columns, PREDICTIONS)
-    figures = io.read_json(METRICS)
-    figures["night"] = {"number": number}
-    io.write_json(figures, METRICS)
-    for path in (path for outputs in OUTPUTS.values() for path in outputs if path != PREDICTIONS):
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            if file.suffix in BULKY:
-                _alter(file, number)
+    for path in (path for outputs in OUTPUTS.values() for path in outputs):
+        file = path if path.suffix else path / "weights.bin"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(np.random.default_rng([number, len(str(file))]).bytes(SIZES.get(path, SMALL)))
+    rank = 1 + number % 7
+    rows = [promotable.row(question, rank, 0.5) for question in range(QUESTIONS_ASKED)]
+    io.write_frame({name: [row[name] for row in rows] for name in rows[0]}, PREDICTIONS)
+    io.write_json({"answerer": "extractive", "reranker": None}, ANSWERING)
+    io.write_json({"test": {"n": QUESTIONS_ASKED, "rank": rank}, "night": number}, METRICS)
+    for path in (path for outputs in OUTPUTS.values() for path in outputs if path.suffix in (".json", ".csv")):
+        if path not in (ANSWERING, METRICS):
+            path.write_text(f"step,loss\n{number},0.5\n" if path.suffix == ".csv" else f'{{"night": {number}}}')
     with Repo() as repo:
         repo.commit(force=True)
 
 
-def _alter(file: Path, number: int) -> None:
-    """Write other bytes over the last ones, in a new file, as DVC may have linked the old one."""
-    part = file.with_name(f"{file.name}.new")
-    shutil.copyfile(file, part)
-    with part.open("r+b") as written:
-        written.seek(max(0, part.stat().st_size - 8))
-        written.write(number.to_bytes(8, "big")[-min(8, part.stat().st_size) :])
-    part.replace(file)
-
-
-def _age(database: Path) -> None:
+def _age() -> None:
     """Let a day pass for all that is kept by its age."""
-    for folder in (Path(".dvc/cache/runs"), Path(".cache/checkpoints"), Path(".cache/vectors")):
-        for path in [folder, *folder.rglob("*")]:
-            if path.exists():
-                seen = path.stat()
-                os.utime(path, (seen.st_atime - DAY, seen.st_mtime - DAY))
-    if database.is_file():
-        with sqlite3.connect(database, timeout=60) as connection:
+    for folder in (Path(".dvc/cache/runs"), CHECKPOINTS, VECTOR_STORE):
+        for path in folder.rglob("*"):
+            seen = path.stat()
+            os.utime(path, (seen.st_atime - DAY, seen.st_mtime - DAY))
+    if DATABASE.is_file():
+        with contextlib.closing(sqlite3.connect(DATABASE, timeout=60)) as connection, connection:
             for table, column in (("flow_run", "end_time"), ("events", "occurred"), ("event_resources", "occurred")):
                 earlier = f"strftime('%Y-%m-%d %H:%M:%f000', {column}, '-1 day')"
                 connection.execute(f"UPDATE {table} SET {column} = {earlier} WHERE {column} IS NOT NULL")
-        connection.close()
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Megabytes by kind after some nights, and what the last half grew by per night (least squares)."""
-    kinds = [name for name in rows[-1] if name not in ("night", "ended", "seconds")]
+    kinds = [name for name in rows[-1] if name not in ("night", "ended", "flow", "cpu_s")]
     some = [row for row in rows if row["night"] in SHOWN or row is rows[-1]]
     late = rows[len(rows) // 2 :]
     lines = [

@@ -3,9 +3,9 @@
 The small corpus of the tests. Every night one document is edited, added or removed; every tenth night nothing changes.
 A stand-in for the stages writes outputs of fixed sizes (16 MB of weights, 3 MB besides) with other bytes every night,
 and commits them to DVC. All else that grows is real: DVC's cache and run cache, the gate with its versions (every third
-night is promoted by hand), the publication to MLflow, the commit in git, cleaning. Every `--flows` nights,
-the first and the last among them, these are steps of Prefect's flow on a server with a database of its own; in the
-other nights this process calls them. A night is a day: what is kept by its age gets a day older before each.
+night is promoted by hand), the publication to MLflow, the commit in git, cleaning. Every `--flows` nights, these are steps
+of Prefect's flow on a server with a database of its own; in the other nights this process calls them. A night is a day:
+what is kept by its age gets a day older before each.
 
 A line a night goes to `--out`; an interrupted bench goes on where it was.
 """
@@ -70,7 +70,7 @@ def main() -> None:
     os.chdir(options.work)
     for number in range(len(_rows(out)) + 1, options.nights + 1):
         started = time.process_time()
-        flow = number == 1 or number % options.flows == 0
+        flow = number % options.flows == 0
         ended = _night(number, flow)
         cpu_s = round(time.process_time() - started, 1)
         row = {"night": number, "ended": ended, "flow": flow, "cpu_s": cpu_s, **_taken()}
@@ -133,11 +133,12 @@ def as_flow() -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import nightly, serve
+    from flows.pipeline import pipeline
 
     @flow(name="nightly")
     def night() -> str:
         before = builds.served(Path())
-        nightly.pipeline(return_state=True)
+        pipeline(return_state=True)
         decision = nightly.judge()
         warnings = nightly.keep(decision.reason, recorded=True, pushed=False)
         after = builds.last(Path())

@@ -3,9 +3,9 @@
 The small corpus of the tests. Every night one document is edited, added or removed; every tenth night nothing changes.
 A stand-in for the stages writes outputs of fixed sizes (16 MB of weights, 3 MB besides) with other bytes every night,
 and commits them to DVC. All else that grows is real: DVC's cache and run cache, the gate with its versions (every third
-night is promoted by hand), the publication to MLflow, the commit in git, cleaning. Every `--flows` nights, these are steps
-of Prefect's flow on a server with a database of its own; in the other nights this process calls them. A night is a day:
-what is kept by its age gets a day older before each.
+night is promoted by hand), the publication to MLflow, the commit in git, cleaning. Every `--flows` nights, these are
+steps of Prefect's flow on a server with a database of its own; in the other nights this process calls them. A night is
+a day: what is kept by its age gets a day older before each.
 
 A line a night goes to `--out`; an interrupted bench goes on where it was.
 """

@@ -5,6 +5,7 @@ run cache name: a version can be built on, and what was computed lately comes ba
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ def _used(repo: Repo, needs: Needs) -> set[str]:
         revisions["revs"] = [repo.scm.get_rev()]  # of no branch where the head is detached
     except (SCMError, NoSCMError):  # no commit yet, or no repository
         revisions = {}
+    # A commit from before the first run has no outputs: a warning each, which would bury what is said here.
+    logging.getLogger("dvc.output").setLevel(logging.ERROR)
     used = {one.value for found in repo.used_objs(force=True, **revisions).values() for one in found}
     locks = (lock_file.read_lock(place) for place in (Path(repo.root_dir), *needs.locks))
     return used | {md5 for stages in locks for md5 in lock_file.outputs(stages).values()}

@@ -373,7 +373,7 @@ def _clean(options: Any) -> list[str]:
     from ragline import doctor
     from ragline.retention import clean, disk
 
-    api = options.prefect or doctor.reachable(os.environ.get("PREFECT_API_URL"))
+    api = doctor.reachable(options.prefect or os.environ.get("PREFECT_API_URL"))
     parts = clean.clean(options.root, options.dry_run, api)
     freed = sum(part.bytes or 0 for part in parts if not part.left)
     return [

@@ -62,7 +62,7 @@ def _rows(client: httpx.Client, address: str, wanted: Mapping[str, Any]) -> Iter
 def _send(client: httpx.Client, method: str, address: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
     try:
         reply = client.request(method, address, json=content)
-        if reply.status_code != httpx.codes.NOT_FOUND:  # another cleaning was quicker
+        if method != "DELETE" or reply.status_code != httpx.codes.NOT_FOUND:  # another cleaning was quicker
             reply.raise_for_status()
     except httpx.HTTPError as error:
         raise ServiceError(f"{address}: {type(error).__name__}: {error}; see the log of Prefect's server") from error

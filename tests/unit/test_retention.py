@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 
+import httpx
 import pytest
 from dvc.repo import Repo
 
 from ragline.artifacts import BUNDLES, CHECKPOINTS, LEDGER, PARAMS, VECTOR_STORE
 from ragline.errors import ConfigError, ServiceError
 from ragline.promotion import bundles
-from ragline.retention import disk, dvc_cache, leftovers
+from ragline.retention import disk, dvc_cache, leftovers, prefect_history
 from ragline.retention.clean import clean
 from ragline.retention.rules import RetentionParams, rules
 from ragline.runtime.locks import only_run
@@ -281,6 +282,14 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(project):
     assert {path: path.stat().st_size for path in before if path.is_file()} == before
     assert foreseen == {"dvc cache": 3, "run cache": 2, "checkpoints": 1, "unfinished": 1} == cleaned(project)
     assert (project / LEDGER).is_file() and list((project / CHECKPOINTS).iterdir()) == []
+
+
+def test_a_server_that_is_none_of_prefects_is_an_error():
+    with httpx.Client(
+        transport=httpx.MockTransport(lambda request: httpx.Response(404, json={"detail": "no"}))
+    ) as client:
+        with pytest.raises(ServiceError, match=r"http://here/api/flow_runs/filter: HTTPStatusError: .*404"):
+            prefect_history.old(client, "http://here/api", datetime.fromtimestamp(NOW, UTC), days=7)
 
 
 # --- disk ------------------------------------------------------------------------------------------

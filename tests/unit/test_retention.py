@@ -285,11 +285,9 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(project):
 
 
 def test_a_server_that_is_none_of_prefects_is_an_error():
-    with httpx.Client(
-        transport=httpx.MockTransport(lambda request: httpx.Response(404, json={"detail": "no"}))
-    ) as client:
-        with pytest.raises(ServiceError, match=r"http://here/api/flow_runs/filter: HTTPStatusError: .*404"):
-            prefect_history.old(client, "http://here/api", datetime.fromtimestamp(NOW, UTC), days=7)
+    stranger = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(404, json={"detail": "no"})))
+    with stranger, pytest.raises(ServiceError, match=r"http://here/api/flow_runs/filter: HTTPStatusError: .*404"):
+        prefect_history.old(stranger, "http://here/api", datetime.fromtimestamp(NOW, UTC), days=7)
 
 
 # --- disk ------------------------------------------------------------------------------------------

@@ -1,11 +1,9 @@
 """The stages as DVC sees them, and one stage brought up to date. Works in the project's root; knows no Prefect."""
 
 import contextlib
-import fcntl
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +21,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, Validation
 
 from flows.processes import Processes, RunStopped
 from ragline.artifacts import LOCK
-from ragline.errors import ConfigError, RaglineError, ServiceError
+from ragline.errors import ConfigError, RaglineError
 from ragline.runtime.params import Section
 
 Outcome = Literal["Completed", "Restored", "Unchanged"]
@@ -131,29 +129,10 @@ def check_names(what: str, names: Collection[str], stages: Collection[Stage]) ->
         raise ConfigError(f"{what}: no stage {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}")
 
 
-@contextlib.contextmanager
-def only_run(root: Path = Path()) -> Iterator[None]:
-    """Hold the project for one run of the flow; the hold ends with its process, however that ends.
-
-    Raises:
-        ConfigError: no project here.
-        ServiceError: another run holds it.
-    """
-    path = root / ".dvc" / "tmp" / "ragline-run"
-    if not path.parent.parent.is_dir():
-        raise ConfigError(f"{root.resolve()}: no DVC project here; run this in the project's root")
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip()
-            raise ServiceError(f"{path}: process {holder} runs this project now; wait for it or cancel it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def has_remote() -> bool:
+    """Whether DVC knows where to push to by default."""
+    with Repo() as repo:
+        return bool(repo.config["core"].get("remote"))
 
 
 def mend_lock_file(root: Path = Path()) -> str | None:

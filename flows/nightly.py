@@ -15,6 +15,7 @@ import yaml
 from prefect import Flow, State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.schedules import Cron
@@ -23,15 +24,18 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from flows import notices
+from flows.dvc_stages import has_remote
 from flows.pipeline import pipeline
 from flows.processes import Processes
-from ragline import builds, comparing
+from ragline import builds, comparing, recording
 from ragline.artifacts import LOCK, REPORT
 from ragline.comparing import Comparison
 from ragline.errors import ConfigError, ServiceError
 from ragline.promotion import bundles
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
+from ragline.retention import disk
+from ragline.retention.rules import rules
 from ragline.runtime.params import Section
 
 DEPLOYMENTS = Path("prefect.yaml")
@@ -74,11 +78,49 @@ def publish() -> None:
     _ragline("publish", failed="MLflow was not told")
 
 
+@task(cache_policy=NO_CACHE, persist_result=False)
+def record(message: str) -> None:
+    """Commit dvc.lock and the figures to the branch `nightly`.
+
+    Raises:
+        ServiceError: git refused.
+    """
+    commit = recording.record(Path(), message)
+    get_run_logger().info("%s: %s", recording.BRANCH, commit or "has this state already")
+
+
+@task(retries=1, retry_delay_seconds=20, cache_policy=NO_CACHE, persist_result=False)
+def push() -> None:
+    """Copy the outputs to DVC's default remote.
+
+    Raises:
+        ServiceError: not all of them arrived; `dvc push` does it later.
+    """
+    _python("dvc", "push", failed="outputs were not pushed")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def clean() -> None:
+    """Delete what `retention` in params.yaml does not keep.
+
+    Raises:
+        ServiceError: not all of it could go; the next night tries again.
+    """
+    with get_client(sync_client=True) as client:
+        api = str(client.api_url)
+    _ragline("clean", "--prefect", api, failed="not cleaned")
+
+
 def _ragline(*arguments: str, failed: str) -> None:
-    """One command of ours in a process of its own, its words in the log."""
+    """One command of ours."""
+    _python("ragline.cli", *arguments, failed=failed)
+
+
+def _python(*arguments: str, failed: str) -> None:
+    """A module's command in a process of its own, its words in the log."""
     processes = Processes()
     try:
-        ended = processes.follow([sys.executable, "-m", "ragline.cli", *arguments], get_run_logger().info)
+        ended = processes.follow([sys.executable, "-m", *arguments], get_run_logger().info)
     finally:
         processes.stop()
     if ended.code:
@@ -107,11 +149,15 @@ def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
 
 
 @flow(name="nightly", on_failure=[tell_failure], on_crashed=[tell_failure], on_cancellation=[tell_failure])
-def nightly(sites: list[Site] | None = None) -> State[Any]:
+def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: bool = True) -> State[Any]:
     """Refresh the sources, build what is stale, and promote the build if it is better than the champion.
+
+    What was built is then published, kept and cleaned up after; where one of these fails, the notice says so.
 
     Args:
         sites: web sites to fetch first. One that cannot be read keeps its earlier pages, and the notice says so.
+        recorded: whether the night becomes a commit on the branch `nightly`; else a person commits what is good.
+        pushed: whether outputs go to DVC's default remote, where there is one.
 
     Returns:
         Completed as Promoted, Kept or Unchanged, with the gate's reason; Failed where a stage was not built.
@@ -120,6 +166,7 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
         RaglineError: settings are wrong, or the gate could not decide; the champion stays.
     """
     notices.recipients()  # a wrong address shows now, not after hours
+    allowed_gb = rules(Path()).disk_gb
     standing = bundles.standing(Path())
     before = None if standing else builds.served(Path())  # a champion's files stay and can be read when they are needed
     warnings = _refresh(sites or [])
@@ -130,16 +177,15 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
     decision = judge()
     # By dvc.lock, not by what the pipeline returns: of a state that comes from a slow server the data may be missing.
     ended = "Promoted" if decision.promoted else "Unchanged" if _lock() == lock else "Kept"
-    if ended != "Unchanged" and not (told := publish(return_state=True)).is_completed():
-        warnings.append(f"warning: {told.message}")
     _show_verdict(decision)
     counts = "nothing was built: what the last night said of metrics and questions stands"
     if ended != "Unchanged":
+        warnings += keep(decision.reason, recorded, pushed and has_remote())
         if standing:
             before = builds.read(bundles.folder(Path(), standing.version), f"champion {standing.version}")
         after = builds.last(Path())
-        counts = _show(comparing.compare("champion", before, after) if before and after else None)
-    body = "\n\n".join([decision.reason, *warnings, counts, f"report: {_report()}"])
+        counts = show(comparing.compare("champion", before, after) if before and after else None)
+    body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed_gb), f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
 
@@ -147,6 +193,24 @@ def nightly(sites: list[Site] | None = None) -> State[Any]:
 def _refresh(sites: list[Site]) -> list[str]:
     states = [refresh(site, return_state=True) for site in sites]
     return [f"warning: {state.message}" for state in states if not state.is_completed()]
+
+
+def keep(reason: str, recorded: bool, pushed: bool) -> list[str]:
+    """Publish, record, push, clean, in this order: what is cleaned away has been kept before. Returns warnings."""
+    states = [publish(return_state=True)]
+    if recorded:
+        states.append(record(f"night: {reason}", return_state=True))
+    if pushed:
+        states.append(push(return_state=True))
+    states.append(clean(return_state=True))
+    return [f"warning: {state.message}" for state in states if not state.is_completed()]
+
+
+def _space(allowed_gb: float) -> str:
+    """What the project takes on disk, with a warning where that is too much."""
+    found = disk.taken(Path())
+    passed = disk.over(found, allowed_gb)
+    return f"warning: {passed}" if passed else disk.total(found)
 
 
 def _lock() -> bytes:
@@ -159,7 +223,7 @@ def _show_verdict(decision: Decision) -> None:
     create_link_artifact(key="report", link=_report(), link_text=str(REPORT))
 
 
-def _show(compared: Comparison | None) -> str:
+def show(compared: Comparison | None) -> str:
     """What a build changed, as artifacts; returns what they count.
 
     Args:

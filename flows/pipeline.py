@@ -24,13 +24,12 @@ from flows.dvc_stages import (
     Stage,
     StageFailed,
     check_names,
-    only_run,
     read_mended,
     reproduce,
 )
 from flows.processes import Processes
 from flows.room import Room, free_megabytes, last_peak
-from ragline.runtime.locks import heal
+from ragline.runtime.locks import heal, only_run
 
 MESSAGES: dict[Outcome, str] = {
     "Completed": "its command ran",

@@ -20,13 +20,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
-from flows.dvc_stages import deps_outside_git, expand, mend_lock_file, only_run
+from flows.dvc_stages import deps_outside_git, expand, mend_lock_file
 from flows.processes import Processes
 from ragline import builds, sweeps
 from ragline.builds import Build
 from ragline.errors import ConfigError
 from ragline.promotion import scores
-from ragline.runtime.locks import heal
+from ragline.runtime.locks import heal, only_run
 from ragline.sweeps import Variant
 
 METRIC = "mrr@10"

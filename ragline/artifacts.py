@@ -15,7 +15,7 @@ STAGES = (
     "report",
 )
 
-SETTINGS = ("promotion", "qa")
+SETTINGS = ("promotion", "qa", "retention")
 """Sections of params.yaml that no stage reads."""
 
 PARAMS = Path("params.yaml")
@@ -84,6 +84,8 @@ CHECKPOINTS = STORES / ".cache/checkpoints"
 VECTOR_STORE = STORES / ".cache/vectors"
 LEDGER = STORES / ".ragline/calls.sqlite"
 TIMINGS = Path(".cache/timings")
+TRACKED = Path("mlflow.db")
+"""What MLflow was told, where it has no server."""
 BUNDLES = Path(".ragline/bundles")
 """The versions that are or were served; no output of a stage, and none is made from it."""
 

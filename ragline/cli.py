@@ -120,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     champion.set_defaults(run=_champion)
     publish = commands.add_parser("publish", help="tell MLflow what the last run made; a second time changes nothing")
     publish.set_defaults(run=_publish)
+    clean = commands.add_parser("clean", help="delete what `retention` in params.yaml does not keep")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would go")
+    clean.add_argument("--prefect", metavar="ADDRESS", help="Prefect's API (default: PREFECT_API_URL, or here)")
+    clean.set_defaults(run=_clean)
     doctor = commands.add_parser("doctor", help="whether everything is fit to run tonight; exit 1 if anything is not")
     doctor.set_defaults(run=_doctor)
     last = commands.add_parser("summary", help="the last run in ten lines")
@@ -311,6 +315,20 @@ def _champion(options: Any) -> list[str]:
         f"files      {len(manifest.files)}, all as they were written",
         f"earlier    {', '.join(reversed(now.line[:-1])) or 'none'}",
         f"withdrawn  {', '.join(now.withdrawn) or 'none'}",
+    ]
+
+
+def _clean(options: Any) -> list[str]:
+    from ragline import doctor
+    from ragline.retention import clean, disk
+
+    api = doctor.reachable(options.prefect or os.environ.get("PREFECT_API_URL"))
+    parts = clean.clean(options.root, options.dry_run, api)
+    freed = sum(part.bytes or 0 for part in parts if not part.left)
+    return [
+        *(part.line for part in parts),
+        f"{'would free' if options.dry_run else 'freed':<12}{disk.gigabytes(freed)}",
+        f"{'space':<12}{disk.total(disk.taken(options.root))}",
     ]
 
 

@@ -16,6 +16,8 @@ import httpx
 from ragline.artifacts import PARAMS
 from ragline.errors import ConfigError, RaglineError
 from ragline.llm import calls
+from ragline.retention.disk import over, taken, total
+from ragline.retention.rules import rules
 from ragline.runtime.params import read_params
 
 SUPPORTED = ((3, 11), (3, 13))
@@ -51,6 +53,7 @@ def examine(root: Path, environment: Mapping[str, str] = os.environ) -> list[Fin
             packages(root / PINS),
             params(root),
             disk(shutil.disk_usage(root).free),
+            space(root),
             pipeline(root),
             *prefect(client, environment.get("PREFECT_API_URL")),
             *endpoints(client, root, environment),
@@ -101,7 +104,17 @@ def disk(free_bytes: int) -> Finding:
     free_gb = free_bytes / 2**30
     if free_gb >= DISK_GB:
         return Finding("disk", "ok", f"{free_gb:.1f} GB free")
-    return Finding("disk", "bad", f"expected {DISK_GB:g} GB free, got {free_gb:.1f}; `dvc gc` deletes old outputs")
+    return Finding("disk", "bad", f"expected {DISK_GB:g} GB free, got {free_gb:.1f}; `ragline clean` makes room")
+
+
+def space(root: Path) -> Finding:
+    """What the project takes of its budget, by kind."""
+    found = taken(root)
+    try:
+        passed = over(found, rules(root).disk_gb)
+    except RaglineError as error:
+        return Finding("space", "bad", str(error))
+    return Finding("space", "bad" if passed else "ok", passed or total(found))
 
 
 def pipeline(root: Path) -> Finding:
@@ -131,6 +144,17 @@ def prefect(client: httpx.Client, address: str | None) -> list[Finding]:
         return [Finding("prefect", "bad", f"{api}: {_why(error)}")]
     answers = Finding("prefect", "ok", f"{api} answers, {len(deployments)} deployments")
     return [answers, *(_schedule(d, planned) for d in deployments if d["schedules"])]
+
+
+def reachable(address: str | None) -> str | None:
+    """The API of the configured server; of the one here, if it answers, where none is configured."""
+    if address:
+        return address.rstrip("/")
+    try:
+        httpx.get(f"{PREFECT}/health", timeout=TIMEOUT_S).raise_for_status()
+    except httpx.HTTPError:
+        return None
+    return PREFECT
 
 
 PLANNED = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 200}

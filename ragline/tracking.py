@@ -10,6 +10,8 @@ challenger's at the project, with the digest that it had. A server gets no weigh
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from ragline import builds, io
-from ragline.artifacts import BUNDLES, COMPARISONS, GENERATOR, LOCK, METRICS, PARAMS, REPORT, RETRIEVER, TIMINGS
+from ragline.artifacts import (
+    BUNDLES,
+    COMPARISONS,
+    GENERATOR,
+    LOCK,
+    METRICS,
+    PARAMS,
+    REPORT,
+    RETRIEVER,
+    TIMINGS,
+    TRACKED,
+)
 from ragline.errors import ServiceError
 from ragline.promotion import bundles
 from ragline.promotion.lock import exclusive
@@ -29,7 +42,6 @@ from ragline.runtime.lock_file import StageLock, outputs, read_lock
 from ragline.runtime.params import read_params
 
 EXPERIMENT = "ragline"
-DATABASE = Path("mlflow.db")
 FILES = Path("mlruns")
 MODELS = {"ragline-retriever": RETRIEVER, "ragline-generator": GENERATOR}
 SHOWN = (REPORT, METRICS, COMPARISONS, PARAMS, LOCK)
@@ -68,7 +80,7 @@ def publish(root: Path = Path()) -> Published:
     """
     for path in (*SHOWN, *MODELS.values()):
         io.require(path, root)  # before there is a database, or half a run in it
-    own = f"sqlite:///{(root / DATABASE).resolve()}"
+    own = f"sqlite:///{(root / TRACKED).resolve()}"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or own
     with exclusive(root / BUNDLES / "publish", wait=True):
         try:
@@ -83,6 +95,91 @@ def publish(root: Path = Path()) -> Published:
             reason = " ".join(str(error).split())[:200]
             raise ServiceError(f"{uri}: MLflow refused: {reason}; mend it, and run `ragline publish` again") from error
     return Published(uri, run_id, new, aliases)
+
+
+def prune(root: Path, keep: int, dry: bool) -> int:
+    """Delete old runs of the pipeline from the project's own mlflow.db, and with them their stages, files and entries.
+
+    Kept are the last `keep`, those that an alias points at, and those of the versions that can still be served. Runs
+    that an interrupted publication or cleaning had marked go, too; others that somebody deleted are not ours.
+
+    Args:
+        dry: only count.
+
+    Returns:
+        How many runs of the pipeline, their stages not counted.
+
+    Raises:
+        ServiceError: MLflow refused.
+    """
+    own = f"sqlite:///{(root / TRACKED).resolve()}"
+    with exclusive(root / BUNDLES / "publish", wait=True):
+        try:
+            client = MlflowClient(tracking_uri=own, registry_uri=own)
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                return 0
+            experiment = str(found.experiment_id)
+            gone = _superseded(client, experiment, root, keep)
+            if not dry:
+                for run_id in gone:
+                    _delete(client, experiment, run_id)
+                _empty_bin(client, experiment, own)
+        except MlflowException as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ServiceError(f"{own}: MLflow refused: {reason}; mend it, and clean again") from error
+    return len(gone)
+
+
+def _superseded(client: MlflowClient, experiment: str, root: Path, keep: int) -> list[str]:
+    served = {io.file_digest(place / LOCK) for place in bundles.folders(root)}
+    models = [model for name in MODELS for model in client.search_registered_models(f"name = '{name}'")]
+    aliased = {
+        str(client.get_model_version(model.name, version).run_id)
+        for model in models
+        for version in model.aliases.values()
+    }
+    found = _all_runs(client, experiment, ViewType.ACTIVE_ONLY)
+    runs = [run for run in found if KEY in run.data.tags]
+    runs.sort(key=lambda run: (-run.info.start_time, run.info.run_id))
+    late = runs[keep:]
+    return [r.info.run_id for r in late if r.info.run_id not in aliased and r.data.tags[KEY] not in served]
+
+
+def _delete(client: MlflowClient, experiment: str, run_id: str) -> None:
+    """Mark a run, the models that it entered gone; its stages first, so that a kill leaves none without it."""
+    for name in MODELS:
+        for entry in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+            client.delete_model_version(name, entry.version)
+    for child in client.search_runs([experiment], f"tags.`{PARENT}` = '{run_id}'", ViewType.ACTIVE_ONLY):
+        client.delete_run(child.info.run_id)
+    client.delete_run(run_id)
+
+
+def _empty_bin(client: MlflowClient, experiment: str, uri: str) -> None:
+    """Delete for good what is marked and ours: `mlflow gc` alone does that."""
+    marked = [
+        run.info.run_id
+        for run in _all_runs(client, experiment, ViewType.DELETED_ONLY)
+        if {KEY, STAGE} & run.data.tags.keys()
+    ]
+    for start in range(0, len(marked), 10 * AT_ONCE):
+        ids = ",".join(marked[start : start + 10 * AT_ONCE])
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--tracking-uri", uri]
+        ended = subprocess.run([*command, "--run-ids", ids], capture_output=True, text=True)
+        if ended.returncode:
+            raise MlflowException((ended.stderr.strip().splitlines() or ["mlflow gc: no message"])[-1])
+
+
+def _all_runs(client: MlflowClient, experiment: str, which: int) -> list[Run]:
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], "", which, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def _experiment(client: MlflowClient, files: str | None) -> str:

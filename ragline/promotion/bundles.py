@@ -89,6 +89,11 @@ def folder(root: Path, version: str) -> Path:
     return root / BUNDLES / version
 
 
+def folders(root: Path) -> list[Path]:
+    """Where the versions lie whose files are kept, whole ones alone."""
+    return sorted(place.parent for place in (root / BUNDLES).glob(f"v*/{MANIFEST}"))
+
+
 def crowned(root: Path) -> Standing:
     """Who is champion.
 

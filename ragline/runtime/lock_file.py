@@ -45,6 +45,14 @@ def read_lock(root: Path) -> dict[str, StageLock]:
         ) from None
 
 
+def read_run(path: Path) -> StageLock:
+    """One note of DVC's run cache; a damaged one names nothing, as DVC itself drops it then."""
+    try:
+        return _stage(YAML(typ="safe").load(path))
+    except (YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return StageLock()
+
+
 def _stage(entry: Mapping[str, Any]) -> StageLock:
     paths = {kind: {one["path"]: one["md5"] for one in entry.get(kind, ())} for kind in ("deps", "outs")}
     return StageLock(dict(entry.get("params", {}).get(str(PARAMS), {})), **paths)

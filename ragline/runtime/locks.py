@@ -1,17 +1,21 @@
-"""DVC's lock file after a hard kill.
+"""Who works in a project now: one run of the flow at a time, and DVC's lock file after a hard kill.
 
 DVC notes in .dvc/tmp/rwlock which process reads or writes which path. It rewrites that file in place, so a process
 killed meanwhile leaves it torn, and one killed later leaves its notes behind. Either can block every command until
 somebody deletes the file by hand; this module is that somebody. Run it as `python -m ragline.runtime.locks`.
 """
 
+import contextlib
 import fcntl
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ValidationError
+
+from ragline.errors import ConfigError, ServiceError
 
 log = logging.getLogger("ragline")
 
@@ -64,6 +68,40 @@ def heal(root: Path = Path()) -> str | None:
             path.unlink()
             return f"{path}: left behind by a killed run; removed"
     return None
+
+
+@contextlib.contextmanager
+def only_run(root: Path = Path()) -> Iterator[None]:
+    """Hold the project for one run of the flow, or one cleaning; the hold ends with its process, however that ends.
+
+    Raises:
+        ConfigError: no project here.
+        ServiceError: another run holds it.
+    """
+    path = root / ".dvc" / "tmp" / "ragline-run"
+    if not path.parent.parent.is_dir():
+        raise ConfigError(f"{root.resolve()}: no DVC project here; run this in the project's root")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip()
+            raise ServiceError(f"{path}: process {holder} runs this project now; wait for it or cancel it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def worker(root: Path = Path()) -> int | None:
+    """The process, if one lives, that reads or writes outputs through DVC now: a `dvc repro` by hand, say."""
+    try:
+        locks = _Locks.model_validate_json((root / ".dvc" / "tmp" / "rwlock").read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return next((holder.pid for holder in locks.holders() if holder.lives()), None)
 
 
 if __name__ == "__main__":

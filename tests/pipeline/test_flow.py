@@ -11,10 +11,10 @@ from dvc.repo.index import Index
 from dvc.utils.strictyaml import YAMLSyntaxError
 
 from flows import dvc_stages
-from flows.dvc_stages import StageFailed, check_names, mend_lock_file, only_run, read_mended, read_stages, reproduce
+from flows.dvc_stages import StageFailed, check_names, mend_lock_file, read_mended, read_stages, reproduce
 from flows.processes import Processes
 from ragline.errors import ConfigError, ServiceError
-from ragline.runtime.locks import heal
+from ragline.runtime.locks import heal, only_run
 from tests.conftest import dvc, ran
 
 NAMES = ["copy", "initial", "shout"]

@@ -2,13 +2,18 @@
 
 import http.server
 import json
+import shutil
+import subprocess
 import threading
+from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from ragline import io
 from ragline.artifacts import ANSWERING, METRICS, PREDICTIONS
 from ragline.promotion.verdict import Decision
+from tests.conftest import dvc
 from tests.fixtures import promotable
 
 pytestmark = [pytest.mark.prefect]
@@ -41,6 +46,10 @@ def night(prefect_server, shell_project, monkeypatch):
     """Runs a night whose gate says what it is told to; returns its state."""
     from flows import nightly
 
+    (shell_project / "params.yaml").write_text(RULES)
+    for task in (nightly.publish, nightly.push):
+        monkeypatch.setattr(task, "retry_delay_seconds", 0)
+
     def run(decision=None, **parameters):
         def gate(root):
             if decision is None:
@@ -53,6 +62,7 @@ def night(prefect_server, shell_project, monkeypatch):
     return run
 
 
+RULES = "retention: {commits: 1, days: 7, tracked_runs: 1, flow_days: 7, disk_gb: 1}\n"
 KEPT = Decision(False, "kept: no gain", "| metric | difference |\n|---|---|")
 
 
@@ -114,8 +124,9 @@ def test_a_failed_stage_never_reaches_the_gate(night, heard, shell_project):
 def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project, heard):
     from flows.nightly import nightly
 
+    (shell_project / "params.yaml").write_text(RULES)
     state = nightly(return_state=True)  # the real gate, in a project without its section of params.yaml
-    assert state.is_failed() and "params.yaml" in heard[0]["message"]
+    assert state.is_failed() and "section 'promotion' is missing" in heard[0]["message"]
 
 
 def test_a_site_that_is_gone_keeps_its_pages(night, heard, shell_project):
@@ -137,3 +148,46 @@ def test_a_wrong_address_shows_before_anything_is_built(night, monkeypatch, shel
     state = night()
     assert state.is_failed() and "RAGLINE_NOTIFY: address 2 is none" in state.message
     assert "secret" not in state.message and not (shell_project / "dvc.lock").exists()
+
+
+def git(*arguments):
+    subprocess.run(["git", *arguments], check=True, capture_output=True)
+
+
+def test_what_a_night_leaves_is_recorded_pushed_and_the_same_in_another_clone(night, heard, shell_project):
+    (shell_project / ".gitignore").write_text("/*.txt\n/params.yaml\n")
+    remote, clone = (shell_project.with_name(f"{shell_project.name}-{name}") for name in ("remote", "clone"))
+    dvc("remote", "add", "--default", "shelf", str(remote))
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
+    assert night(KEPT, recorded=True).name == "Kept"
+    assert "not pushed" not in heard[0]["message"] and "not cleaned" not in heard[0]["message"]
+    assert "on disk" in heard[0]["message"]
+    git("clone", "-q", "--branch", "nightly", str(shell_project), str(clone))
+    dvc("--cd", str(clone), "pull")
+    for name in ("copied.txt", "initial.txt", "shouted.txt"):
+        assert (clone / name).read_bytes() == (shell_project / name).read_bytes()
+    assert (clone / "dvc.lock").read_bytes() == (shell_project / "dvc.lock").read_bytes()
+
+    shutil.rmtree(remote)
+    remote.write_text("no folder")
+    (shell_project / "source.txt").write_text("banana")
+    assert night(KEPT).name == "Kept"
+    assert "warning: outputs were not pushed" in heard[1]["message"]
+
+
+def test_old_nights_leave_prefects_database(night, prefect_server):
+    from prefect.client.orchestration import get_client
+
+    from ragline.retention import prefect_history
+
+    night(KEPT)
+    later = datetime.now(UTC) + timedelta(days=3)
+    with get_client(sync_client=True) as client, httpx.Client(timeout=30) as plain:
+        api = str(client.api_url).rstrip("/")
+        runs = prefect_history.old(plain, api, later, days=2)
+        assert len(runs) >= 2 and prefect_history.old(plain, api, later, days=4) == []
+        prefect_history.delete(plain, api, runs)
+        assert prefect_history.old(plain, api, later, days=2) == []
+        kept = [run for run in client.read_artifacts() if str(run.flow_run_id) in runs]
+        assert kept == []

@@ -81,7 +81,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.comparing": FILES_AND_SEEDS | {"ragline.builds", "ragline.evaluation", "ragline.revisions"},
     "ragline.side_by_side": {"ragline.comparing"},
     "ragline.sweeps": {"ragline.builds", "ragline.comparing", "ragline.errors"},
-    "ragline.doctor": {"ragline.errors", "ragline.artifacts", "ragline.runtime", "ragline.llm"},
     "ragline.foresight": MODELS
     | IDEAS
     | {
@@ -94,6 +93,22 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ragline.runtime",
         "ragline.vetting",
     },
+    "ragline.retention": {
+        "ragline.errors",
+        "ragline.artifacts",
+        "ragline.promotion",
+        "ragline.runtime",
+        "ragline.tracking",
+    },
+    "ragline.recording": {"ragline.errors", "ragline.artifacts"},
+    "ragline.doctor": {
+        "ragline.errors",
+        "ragline.artifacts",
+        "ragline.runtime",
+        "ragline.llm",
+        "ragline.retention.disk",
+        "ragline.retention.rules",
+    },
     "ragline.cli": {"ragline"},
     "stages": {"ragline"},
     "flows": {
@@ -103,6 +118,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ragline.builds",
         "ragline.comparing",
         "ragline.promotion",
+        "ragline.recording",
+        "ragline.retention",
         "ragline.sweeps",
     },
     "tools": {"ragline"},
@@ -113,7 +130,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "apprise": ("flows",),
     "bm25s": ("ragline.retrieval",),
     "datasketch": ("ragline.corpus", "ragline.evaluation"),
-    "dvc": ("flows", "ragline.revisions"),  # the data of a commit lies in its cache or remote
+    "dvc": ("flows", "ragline.revisions", "ragline.retention.dvc_cache"),  # what lies in its cache or remote
     "evaluate": ("ragline.evaluation",),
     "hydra": ("flows",),  # what DVC reads overrides with
     "faiss": ("ragline.retrieval",),

@@ -95,6 +95,7 @@ promotion:
   keep: 2
   seed: 13
 qa: {history_tokens: 256, guards: [{kind: grounded, at_least: 0.5, then: note, on_error: open}]}
+retention: {commits: 2, days: 7, tracked_runs: 3, flow_days: 7, disk_gb: 5}
 """
 
 

@@ -17,7 +17,7 @@ import httpx
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from ruamel.yaml import YAML
 
 from ragline import io, tracking
@@ -30,6 +30,7 @@ from ragline.artifacts import (
     METRICS,
     REPORT,
     RETRIEVER,
+    TRACKED,
 )
 from ragline.errors import MissingArtifact
 from ragline.promotion import bundles
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.slow  # the database alone takes seconds to make
 @pytest.fixture(scope="module")
 def database(tmp_path_factory) -> Path:
     """An empty store, made once."""
-    path = tmp_path_factory.mktemp("mlflow") / tracking.DATABASE
+    path = tmp_path_factory.mktemp("mlflow") / TRACKED
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
@@ -52,13 +53,13 @@ def database(tmp_path_factory) -> Path:
 @pytest.fixture
 def root(tmp_path: Path, database: Path, monkeypatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(database, tmp_path / tracking.DATABASE)
+    shutil.copy(database, tmp_path / TRACKED)
     promotable.write(tmp_path)
     return tmp_path
 
 
 def client(root: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{(root / tracking.DATABASE).resolve()}")
+    return MlflowClient(f"sqlite:///{(root / TRACKED).resolve()}")
 
 
 def runs(root: Path) -> list[Run]:
@@ -170,11 +171,11 @@ def test_a_curve_has_steps_and_the_comparisons_are_a_file(root):
 
 @pytest.mark.parametrize("path", [LOCK, REPORT, METRICS, RETRIEVER], ids=str)
 def test_without_a_whole_run_it_is_one_line_and_nothing_is_made(root, path):
-    (root / tracking.DATABASE).unlink()
+    (root / TRACKED).unlink()
     (root / path).rename(root / "elsewhere")
     with pytest.raises(MissingArtifact, match=rf"{path}: not found"):
         tracking.publish(root)
-    assert not (root / tracking.DATABASE).exists() and not (root / tracking.FILES).exists()
+    assert not (root / TRACKED).exists() and not (root / tracking.FILES).exists()
 
 
 @pytest.fixture
@@ -216,3 +217,35 @@ def test_a_server_gets_a_note_instead_of_a_folder(root, server):
         )
         place = bundles.serving(root) / path
         assert note == {"folder": str(place.resolve()), "md5": dvc_md5(place)} and place.is_dir()
+
+
+# --- what goes -------------------------------------------------------------------------------------
+
+
+def test_old_runs_go_with_their_stages_and_files_unless_they_are_served(root):
+    locks = {}
+    for content in ("one", "two", "three", "four"):
+        promotable.retrain(root, content)
+        if content == "one":
+            gate(root)  # the first becomes champion
+        locks[io.file_digest(root / LOCK)] = content
+        tracking.publish(root)
+
+    def parents() -> list[str]:
+        return sorted(locks[run.data.tags[tracking.KEY]] for run in runs(root) if tracking.KEY in run.data.tags)
+
+    assert tracking.prune(root, keep=1, dry=True) == 2
+    assert parents() == ["four", "one", "three", "two"]
+    assert tracking.prune(root, keep=1, dry=False) == 2
+    assert parents() == ["four", "one"]
+    assert len(runs(root)) == 4  # and one stage for each
+    store = client(root)
+    for name in tracking.MODELS:
+        entries = store.search_model_versions(f"name = '{name}'")
+        kept = {locks[entry.tags[tracking.KEY]] for entry in entries}
+        assert kept == {"four", "one"}
+        assert set(store.search_registered_models(f"name = '{name}'")[0].aliases) == {"champion", "challenger"}
+    experiment = store.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    assert store.search_runs([experiment], "", ViewType.DELETED_ONLY) == []
+    assert len(list((root / tracking.FILES).glob("*/artifacts"))) == 2
+    assert tracking.prune(root, keep=1, dry=False) == 0

@@ -1,0 +1,69 @@
+"""Flow runs in Prefect's database, asked for and deleted through its API.
+
+Prefect 3.8 deletes old events by itself, and old flow runs only where a server of its own lives long enough and is told
+so; a night on a temporary server is never such.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from ragline.errors import ServiceError
+
+FLOWS = ("nightly", "ragline")
+"""Names of the project's flows; others on the same server are not ours to delete."""
+AT_ONCE = 50
+"""Flow runs that the API deletes in one call."""
+
+
+def old(client: httpx.Client, api: str, now: datetime, days: int) -> list[str]:
+    """Ids of our flow runs that ended so many days ago; logs and task runs go with them.
+
+    Raises:
+        ServiceError: the server refused, or is not there.
+    """
+    return [run["id"] for run in _rows(client, f"{api}/flow_runs/filter", _ended(now, days))]
+
+
+def delete(client: httpx.Client, api: str, runs: list[str]) -> None:
+    """Delete flow runs, and before them their artifacts, which the API leaves behind.
+
+    Raises:
+        ServiceError: the server refused, or is not there; a further call deletes what is left.
+    """
+    for start in range(0, len(runs), AT_ONCE):
+        some = runs[start : start + AT_ONCE]
+        for artifact in _rows(client, f"{api}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": some}}}):
+            _send(client, "DELETE", f"{api}/artifacts/{artifact['id']}")
+        _send(client, "POST", f"{api}/flow_runs/bulk_delete", {"flow_runs": {"id": {"any_": some}}})
+
+
+def _ended(now: datetime, days: int) -> dict[str, Any]:
+    before = (now - timedelta(days=days)).isoformat()
+    return {
+        "flows": {"name": {"any_": list(FLOWS)}},
+        "flow_runs": {
+            "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}},
+            "end_time": {"before_": before},
+        },
+        "sort": "ID_DESC",
+    }
+
+
+def _rows(client: httpx.Client, address: str, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    while page := _send(client, "POST", address, {**wanted, "limit": 200, "offset": len(rows)}).json():
+        rows += page
+    yield from rows
+
+
+def _send(client: httpx.Client, method: str, address: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
+    try:
+        reply = client.request(method, address, json=content)
+        if method != "DELETE" or reply.status_code != httpx.codes.NOT_FOUND:  # another cleaning was quicker
+            reply.raise_for_status()
+    except httpx.HTTPError as error:
+        raise ServiceError(f"{address}: {type(error).__name__}: {error}; see the log of Prefect's server") from error
+    return reply

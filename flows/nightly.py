@@ -8,6 +8,7 @@ import argparse
 import logging
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,8 +192,7 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
 
 
 def _refresh(sites: list[Site]) -> list[str]:
-    states = [refresh(site, return_state=True) for site in sites]
-    return [f"warning: {state.message}" for state in states if not state.is_completed()]
+    return _warnings([refresh(site, return_state=True) for site in sites])
 
 
 def keep(reason: str, recorded: bool, pushed: bool) -> list[str]:
@@ -203,7 +203,13 @@ def keep(reason: str, recorded: bool, pushed: bool) -> list[str]:
     if pushed:
         states.append(push(return_state=True))
     states.append(clean(return_state=True))
-    return [f"warning: {state.message}" for state in states if not state.is_completed()]
+    return _warnings(states)
+
+
+def _warnings(states: Iterable[State[Any]]) -> list[str]:
+    """What the tasks that failed say, without Prefect's words before it."""
+    failed = [str(state.message) for state in states if not state.is_completed()]
+    return [f"warning: {message.rpartition(f'{ServiceError.__name__}: ')[2]}" for message in failed]
 
 
 def _space(allowed_gb: float) -> str:

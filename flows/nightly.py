@@ -209,7 +209,7 @@ def keep(reason: str, recorded: bool, pushed: bool) -> list[str]:
 def _warnings(states: Iterable[State[Any]]) -> list[str]:
     """What the tasks that failed say, without Prefect's words before it."""
     failed = [str(state.message) for state in states if not state.is_completed()]
-    return [f"warning: {message.rpartition(f'{ServiceError.__name__}: ')[2]}" for message in failed]
+    return [f"warning: {message.partition(f'{ServiceError.__name__}: ')[2] or message}" for message in failed]
 
 
 def _space(allowed_gb: float) -> str:

@@ -4,6 +4,7 @@ Prefect 3.8 deletes old events by itself, and old flow runs only where a server 
 so; a night on a temporary server is never such.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,8 @@ FLOWS = ("nightly", "ragline")
 """Names of the project's flows; others on the same server are not ours to delete."""
 AT_ONCE = 50
 """Flow runs that the API deletes in one call."""
+PAUSES_S = (1, 2, 4, 8)
+"""Before further attempts while the server's SQLite is busy, which it says by status 503."""
 
 
 def old(client: httpx.Client, api: str, now: datetime, days: int) -> list[str]:
@@ -62,6 +65,11 @@ def _rows(client: httpx.Client, address: str, wanted: Mapping[str, Any]) -> Iter
 def _send(client: httpx.Client, method: str, address: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
     try:
         reply = client.request(method, address, json=content)
+        for pause_s in PAUSES_S:
+            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(pause_s)
+            reply = client.request(method, address, json=content)
         if method != "DELETE" or reply.status_code != httpx.codes.NOT_FOUND:  # another cleaning was quicker
             reply.raise_for_status()
     except httpx.HTTPError as error:

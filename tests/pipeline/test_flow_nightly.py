@@ -173,7 +173,7 @@ def test_what_a_night_leaves_is_recorded_pushed_and_the_same_in_another_clone(ni
     remote.write_text("no folder")
     (shell_project / "source.txt").write_text("banana")
     assert night(KEPT).name == "Kept"
-    assert "warning: outputs were not pushed" in heard[1]["message"]
+    assert "outputs were not pushed, exit 255" in heard[1]["message"]
 
 
 def test_old_nights_leave_prefects_database(night, prefect_server):

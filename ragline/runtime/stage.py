@@ -48,7 +48,10 @@ def run_stage(name: str, main: Callable[[S], None], schema: type[S], section: st
 
 def _record(name: str, seconds: float, peak_mb: float) -> None:
     path = Path(TIMINGS) / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps({"seconds": round(seconds, 1), "peak_mb": round(peak_mb)}), encoding="utf-8")
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({"seconds": round(seconds, 1), "peak_mb": round(peak_mb)}), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:  # what the stage made is whole, and worth more than how long it took
+        log.warning("%s: its seconds are not kept: %s", path, error.strerror or error)

@@ -127,6 +127,12 @@ def test_a_stage_gets_its_params_and_its_time_is_noted(project):
     assert timing["seconds"] >= 0 and timing["peak_mb"] > 1
 
 
+def test_a_stage_whose_time_cannot_be_noted_has_succeeded(project, caplog):
+    (project / ".cache").write_text("no folder")
+    run_stage("chunk", lambda params: None, ChunkParams)
+    assert "chunk.json: its seconds are not kept: " in caplog.text
+
+
 def test_a_stage_may_read_another_section(project):
     seen = []
     run_stage("rebuild_index", seen.append, ChunkParams, section="chunk")

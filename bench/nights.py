@@ -306,8 +306,12 @@ def _left(place: Place, standing: set[int]) -> list[str]:
         found = []
         for process in place.processes():
             with contextlib.suppress(psutil.Error):
-                if process.pid not in standing:
-                    found.append(" ".join(process.cmdline()))
+                words = " ".join(process.cmdline())
+                helper = (
+                    "resource_tracker" in words and process.ppid() in standing
+                )  # of the server, as it starts nights
+                if process.pid not in standing and not helper:
+                    found.append(words)
         return found
 
     with contextlib.suppress(TimeoutError):

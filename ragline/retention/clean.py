@@ -74,13 +74,16 @@ def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[P
         needs = Needs(wanted.commits, now - wanted.days * 86_400, bundles.folders(root))
         objects, notes = ([], []) if left else dvc_cache.unneeded(repo, needs)
         trained = not left and not TRAINED & dvc_cache.stale(repo)
-        return [
+        parts = [
             _part("dvc cache", "files", objects, dry, left),
             _part("run cache", "runs of a stage", notes, dry, left),
             _part("checkpoints", "trainings", leftovers.checkpoints(root, trained, now, wanted.days), dry),
             _part("vectors", "encoders", leftovers.shelves(root, wanted.days), dry),
             _part("unfinished", "files of killed processes", leftovers.unfinished(root, now), dry),
         ]
+        if not dry:
+            dvc_cache.drop_empty_folders(repo)
+        return parts
 
 
 def _part(kind: str, what: str, places: Sequence[Path], dry: bool, left: str = "") -> Part:

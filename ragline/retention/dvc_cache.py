@@ -7,7 +7,7 @@ run cache name: a version can be built on, and what was computed lately comes ba
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,14 @@ def unneeded(repo: Repo, needs: Needs) -> tuple[list[Path], list[Path]]:
     gone = sorted(cached - used, key=lambda md5: (not md5.endswith(DIRECTORY), md5))
     left = cached & used
     return [_place(repo, md5) for md5 in gone], [note for note, outputs in notes.items() if not outputs <= left]
+
+
+def drop_empty_folders(repo: Repo) -> None:
+    """Delete what notes leave behind: two folders for each, which would add up for good."""
+    runs = Path(repo.stage_cache.cache_dir)
+    for folder in (*runs.glob("*/*"), *runs.glob("*")):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 def _used(repo: Repo, needs: Needs) -> set[str]:

@@ -115,6 +115,7 @@ def test_runs_of_long_ago_go_with_all_they_left(project):
     # of each old run: the list of parts, the copy, the joined file; parts/same is in use
     assert cleaned(project) == {"dvc cache": 6, "run cache": 4}
     assert kept(project) == {"fruit cherry"}
+    assert len(list((project / ".dvc/cache/runs").rglob("*"))) == 6  # two notes, each in a folder of a folder
     assert_whole(project, "fruit cherry")
     assert cleaned(project) == {}
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def prune(root: Path, keep: int, dry: bool) -> int:
                 for run_id in gone:
                     _delete(client, experiment, run_id)
                 _empty_bin(client, experiment, own)
+                _drop_empty_folders(root / FILES)
         except MlflowException as error:
             reason = " ".join(str(error).split())[:200]
             raise ServiceError(f"{own}: MLflow refused: {reason}; mend it, and clean again") from error
@@ -169,6 +171,13 @@ def _empty_bin(client: MlflowClient, experiment: str, uri: str) -> None:
         ended = subprocess.run([*command, "--run-ids", ids], capture_output=True, text=True)
         if ended.returncode:
             raise MlflowException((ended.stderr.strip().splitlines() or ["mlflow gc: no message"])[-1])
+
+
+def _drop_empty_folders(files: Path) -> None:
+    """Delete the folder of each run that `mlflow gc` emptied and left."""
+    for folder in files.glob("*"):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 def _all_runs(client: MlflowClient, experiment: str, which: int) -> list[Run]:

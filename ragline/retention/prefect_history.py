@@ -13,7 +13,7 @@ import httpx
 
 from ragline.errors import ServiceError
 
-FLOWS = ("nightly", "ragline")
+FLOWS = ("nightly", "ragline", "sweep")
 """Names of the project's flows; others on the same server are not ours to delete."""
 AT_ONCE = 50
 """Flow runs that the API deletes in one call."""

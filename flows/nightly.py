@@ -26,6 +26,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from flows import notices
 from flows.dvc_stages import has_remote
+from flows.killed import close_killed
 from flows.pipeline import pipeline
 from flows.processes import Processes
 from ragline import builds, comparing, recording
@@ -166,6 +167,7 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     Raises:
         RaglineError: settings are wrong, or the gate could not decide; the champion stays.
     """
+    close_killed()
     notices.recipients()  # a wrong address shows now, not after hours
     allowed_gb = rules(Path()).disk_gb
     standing = bundles.standing(Path())

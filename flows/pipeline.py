@@ -27,6 +27,7 @@ from flows.dvc_stages import (
     read_mended,
     reproduce,
 )
+from flows.killed import close_killed
 from flows.processes import Processes
 from flows.room import Room, free_megabytes, last_peak
 from ragline.runtime.locks import heal, only_run
@@ -94,6 +95,7 @@ def pipeline(force: list[str] | None = None, only: list[str] | None = None) -> d
         ConfigError: a name that no stage has.
         ServiceError: another run of this project is under way.
     """
+    close_killed()
     with only_run():
         warn = get_run_logger().warning
         if mended := heal():

@@ -9,12 +9,16 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+import yaml
 
 from ragline import io
-from ragline.artifacts import ANSWERING, METRICS, PREDICTIONS
+from ragline.artifacts import ANSWERING, DOCUMENTS, METRICS, PASSAGES, PREDICTIONS
 from ragline.promotion.verdict import Decision
-from tests.conftest import dvc
-from tests.fixtures import promotable
+from ragline.types import Document, Passage
+from stages import generate_qa
+from tests.conftest import ROOT, dvc, ran
+from tests.fixtures import authors, promotable
+from tests.fixtures.endpoint import Endpoint
 
 pytestmark = [pytest.mark.prefect]
 
@@ -63,6 +67,18 @@ def night(prefect_server, shell_project, monkeypatch):
 
 
 RULES = "retention: {commits: 1, days: 7, tracked_runs: 1, flow_days: 7, disk_gb: 1}\n"
+AUTHOR = {
+    "model": "model-a",
+    "passages": 30,
+    "kinds": authors.WEIGHTS,
+    "temperature": 0.0,
+    "max_answer_tokens": 200,
+    "structured": "json_schema",
+    "attempts": 2,
+    "max_failed": 0.0,
+    "prices": {"prompt": 1.0, "answer": 4.0},
+    "budget_usd": 5.0,
+}
 KEPT = Decision(False, "kept: no gain", "| metric | difference |\n|---|---|")
 
 
@@ -191,3 +207,75 @@ def test_old_nights_leave_prefects_database(night, prefect_server):
         assert prefect_history.old(plain, api, later, days=2) == []
         kept = [run for run in client.read_artifacts() if str(run.flow_run_id) in runs]
         assert kept == []
+
+
+# --- what a night lacks ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory):
+    """Mounts 64 KB over a folder; the test may give it more. Only root may, and only where the system lets it."""
+    mounted = []
+
+    def mount(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        ended = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+        if ended.returncode:
+            pytest.skip("may not mount a small disk here")
+        mounted.append(folder)
+        return lambda: subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("folder", ["results", ".dvc/cache"])
+def test_a_full_disk(night, heard, small_disk, shell_project, folder):
+    """In a stage's folder the stage fails, in DVC's cache what it has made cannot be kept; a later night has both."""
+    more = small_disk(shell_project / folder)
+    text = (shell_project / "dvc.yaml").read_text()
+    (shell_project / "dvc.yaml").write_text(
+        text.replace("cat source.txt > copied.txt", "head -c 1M /dev/zero > results/big && cat source.txt > copied.txt")
+        .replace("outs: [copied.txt]", "outs: [copied.txt, results/big]")
+        .replace("retries: 1", "retries: 0")
+    )
+    (shell_project / "results").mkdir(exist_ok=True)
+    assert night().is_failed()
+    assert "not built: copy (Failed), initial (NotReady), shout (NotReady)" in heard[0]["message"]
+    assert "No space left on device" in heard[0]["message"]
+    more()
+    assert night(KEPT).name == "Kept"
+    assert (shell_project / "results" / "big").stat().st_size == 2**20
+    assert ran(dvc("repro").stdout) == []
+
+
+def test_an_endpoint_that_is_down(night, heard, shell_project, monkeypatch):
+    """From the start, then from the middle of the work on; the night after pays for the rest alone."""
+    documents, passages = authors.corpus(60)
+    io.write_table(documents, Document, shell_project / DOCUMENTS)
+    io.write_table(passages, Passage, shell_project / PASSAGES)
+    stage = {
+        "cmd": "python -m stages.generate_qa",
+        "deps": [str(DOCUMENTS), str(PASSAGES)],
+        "params": ["generate_qa", "build_index.language"],
+        "outs": [str(path) for path in generate_qa.WRITES],
+    }
+    (shell_project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"generate_qa": stage}}))
+    section = {"method": "llm", "max_per_document": 1, "filters": [], "leaks": "drop", "seed": 13, "llm": AUTHOR}
+    settings = {**yaml.safe_load(RULES), "generate_qa": section, "build_index": {"language": "english"}}
+    (shell_project / "params.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+    assert night().is_failed()
+    assert "generate_qa (Failed)" in heard[0]["message"] and "127.0.0.1:9" in heard[0]["message"]
+    with Endpoint(authors.author, lambda name, times: "500" if endpoint.answered.total() >= 20 else None) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        assert night().is_failed()
+        paid = endpoint.answered.total()
+        assert 20 <= paid < 60 and "500" in heard[1]["message"]
+        endpoint.faults = lambda name, times: None
+        assert night(KEPT).name == "Kept"
+        assert endpoint.answered.total() == 60
+    assert "sk-of-a-test" not in str(heard)

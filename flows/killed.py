@@ -1,6 +1,8 @@
 """Runs whose processes were killed with everything that could have told Prefect: they would be Running for ever."""
 
-from prefect import get_run_logger
+from typing import Any
+
+from prefect import State, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import (
@@ -46,7 +48,7 @@ def _under_way(client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]
 
 def _close(client: SyncPrefectClient, run: FlowRun) -> None:
     """The run after all that runs in it."""
-    state = Crashed(message="its process was killed; found by a later run")
+    state: State[Any] = Crashed(message="its process was killed; found by a later run")
     for inner in _under_way(client, FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))):
         _close(client, inner)
     tasks = client.read_task_runs(

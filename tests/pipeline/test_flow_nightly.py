@@ -268,6 +268,7 @@ def test_an_endpoint_that_is_down(night, heard, shell_project, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+    monkeypatch.setenv("RAGLINE_LLM_RETRIES", "1")
     assert night().is_failed()
     assert "generate_qa (Failed)" in heard[0]["message"] and "127.0.0.1:9" in heard[0]["message"]
     with Endpoint(authors.author, lambda name, times: "500" if endpoint.answered.total() >= 20 else None) as endpoint:

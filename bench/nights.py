@@ -12,6 +12,7 @@ back. Progress stays in `--work`: an interrupted bench goes on. Seconds are thos
 
 import argparse
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -84,6 +85,8 @@ class Cut:
     """State of the next night."""
     equal: bool
     """Outputs are those of a night without a cut."""
+    differing: list[str]
+    """Outputs that are not."""
 
 
 # --- nights ----------------------------------------------------------------------------------------
@@ -165,8 +168,9 @@ def cut(place: Place, start: Path, kind: str, at_s: float, by_hand: bool, refere
     with served(place) as deployment:
         found = state(place, end(place, deployment))["name"]
         told = state(place, night)["name"]
-    equal = _outputs(place.project) == reference
-    return Cut(kind, round(at_s, 1), told, left, champion_whole, repaired, found, equal)
+    now = _outputs(place.project)
+    differing = sorted(path for path in now.keys() | reference.keys() if now.get(path) != reference.get(path))
+    return Cut(kind, round(at_s, 1), told, left, champion_whole, repaired, found, not differing, differing)
 
 
 def _champion_whole(place: Place) -> bool:
@@ -180,7 +184,8 @@ def _champion_whole(place: Place) -> bool:
 def _by_hand(place: Place) -> bool:
     """What `make run` does."""
     locks.heal(place.project)
-    repro = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=place.project)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the nights: sums in another order differ in the last bits
+    repro = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=place.project, env=environment)
     return repro.returncode == 0
 
 

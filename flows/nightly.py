@@ -5,6 +5,7 @@ the champion as it is.
 """
 
 import argparse
+import hashlib
 import logging
 import signal
 import sys
@@ -29,11 +30,13 @@ from flows.dvc_stages import has_remote
 from flows.killed import close_killed
 from flows.pipeline import pipeline
 from flows.processes import Processes
-from ragline import builds, comparing, recording
+from ragline import builds, comparing, io, recording
 from ragline.artifacts import LOCK, REPORT
+from ragline.builds import Build
 from ragline.comparing import Comparison
-from ragline.errors import ConfigError, ServiceError
+from ragline.errors import ConfigError, RaglineError, ServiceError
 from ragline.promotion import bundles
+from ragline.promotion.bundles import Standing
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
 from ragline.retention import disk
@@ -41,6 +44,9 @@ from ragline.retention.rules import rules
 from ragline.runtime.params import Section
 
 DEPLOYMENTS = Path("prefect.yaml")
+
+KEPT = Path(".ragline/kept.json")
+"""Digest of the dvc.lock that was published, recorded and pushed last."""
 
 SHOWN = 50
 """Rows of an artifact's table; the count is of all."""
@@ -146,15 +152,24 @@ def tell(ended: str, title: str, body: str) -> None:
 
 def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Prefect's hook for nights that failed, crashed or were cancelled."""
-    body = f"{flow_run.name}: {state.message}\n\nWhat is served has not changed."
+    body = f"{flow_run.name}: {state.message}\n\n{_served()}"
     notices.send(notices.recipients(), str(state.name), f"Ragline: night {state.name}", body)
+
+
+def _served() -> str:
+    try:
+        now = bundles.standing(Path())
+    except RaglineError as error:
+        return f"What is served could not be read: {error}"
+    return f"Served is {now.version}." if now else "Nothing has been promoted yet."
 
 
 @flow(name="nightly", on_failure=[tell_failure], on_crashed=[tell_failure], on_cancellation=[tell_failure])
 def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: bool = True) -> State[Any]:
     """Refresh the sources, build what is stale, and promote the build if it is better than the champion.
 
-    What was built is then published, kept and cleaned up after; where one of these fails, the notice says so.
+    What was built is then published, kept and cleaned up after; where one of these fails, the notice says so, and the
+    next night tries again.
 
     Args:
         sites: web sites to fetch first. One that cannot be read keeps its earlier pages, and the notice says so.
@@ -176,21 +191,42 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     lock = _lock()
     built = pipeline(return_state=True)
     if not built.is_completed():
-        return Failed(message=built.message)
+        cleaned = clean(return_state=True)  # the disk may have been full
+        return Failed(message="\n".join([str(built.message), *_warnings([cleaned])]))
     decision = judge()
     # By dvc.lock, not by what the pipeline returns: of a state that comes from a slow server the data may be missing.
     ended = "Promoted" if decision.promoted else "Unchanged" if _lock() == lock else "Kept"
     _show_verdict(decision)
     counts = "nothing was built: what the last night said of metrics and questions stands"
+    if ended != "Unchanged" or not _is_kept():
+        warnings += (failed := keep(decision.reason, recorded, pushed and has_remote()))
+        if not failed:
+            io.write_json({"lock": _lock_digest()}, KEPT)
     if ended != "Unchanged":
-        warnings += keep(decision.reason, recorded, pushed and has_remote())
-        if standing:
-            before = builds.read(bundles.folder(Path(), standing.version), f"champion {standing.version}")
-        after = builds.last(Path())
-        counts = show(comparing.compare("champion", before, after) if before and after else None)
+        counts = _changed(standing, before)
     body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed_gb), f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
+
+
+def _changed(champion: Standing | None, before: Build | None) -> str:
+    """What was built, against the champion of before the gate, or else what was served without one."""
+    try:
+        if champion:
+            before = builds.read(bundles.folder(Path(), champion.version), f"champion {champion.version}")
+        after = builds.last(Path())
+    except RaglineError as error:  # the gate has decided: nothing may fail the night now
+        return f"warning: not compared with {champion.version if champion else 'the last build'}: {error}"
+    return show(comparing.compare("champion", before, after) if before and after else None)
+
+
+def _is_kept() -> bool:
+    """Whether an earlier night published, recorded and pushed what dvc.lock names, without a warning."""
+    return KEPT.is_file() and io.read_json(KEPT).get("lock") == _lock_digest()
+
+
+def _lock_digest() -> str:
+    return hashlib.sha256(_lock()).hexdigest()
 
 
 def _refresh(sites: list[Site]) -> list[str]:

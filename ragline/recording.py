@@ -1,7 +1,7 @@
 """A night as a commit on a branch of its own, for whoever wants nights in git: nobody's index, branch or files change.
 
 The commit holds the tree of HEAD with the night's dvc.lock and figures in it, and nothing else that stands uncommitted
-in the working tree. It is written by git's plumbing, so no hook runs, and nothing is pushed.
+in the working tree. It is written by git's plumbing with hooks turned off, and nothing is pushed.
 """
 
 import os
@@ -66,17 +66,17 @@ def _tree(root: Path) -> str:
 def _uncommitted(root: Path) -> str:
     """What the night may have run with that this commit lacks."""
     changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no").splitlines()
-    names = sorted({line[2:].strip() for line in changed} - set(map(str, RECORDED)))
+    inside = _git(root, "rev-parse", "--show-prefix")
+    names = sorted({line[2:].strip() for line in changed} - {f"{inside}{path}" for path in RECORDED})
     if not names:
         return ""
     return "\n".join([f"{len(names)} files differed from HEAD and are not in here:", *names[:SHOWN]])
 
 
 def _git(root: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-C", str(root), *arguments]
     try:
-        ended = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, env={**os.environ, **(extra or {})}
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(extra or {})})
     except FileNotFoundError:
         raise ServiceError("git: not installed, so no night is recorded; install it, or set recorded: false") from None
     if ended.returncode:

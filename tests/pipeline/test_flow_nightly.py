@@ -13,6 +13,8 @@ import yaml
 
 from ragline import io
 from ragline.artifacts import ANSWERING, DOCUMENTS, METRICS, PASSAGES, PREDICTIONS
+from ragline.errors import ServiceError
+from ragline.promotion.bundles import Standing
 from ragline.promotion.verdict import Decision
 from ragline.types import Document, Passage
 from stages import generate_qa
@@ -134,7 +136,7 @@ def test_a_failed_stage_never_reaches_the_gate(night, heard, shell_project):
     assert state.is_failed() and "not built: initial (Failed), shout (NotReady)" in state.message
     (word,) = heard
     assert word["type"] == "failure" and word["title"] == "Ragline: night Failed"
-    assert "broken tool" in word["message"] and "What is served has not changed." in word["message"]
+    assert "broken tool" in word["message"] and "Nothing has been promoted yet." in word["message"]
 
 
 def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project, heard):
@@ -143,6 +145,36 @@ def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project
     (shell_project / "params.yaml").write_text(RULES)
     state = nightly(return_state=True)  # the real gate, in a project without its section of params.yaml
     assert state.is_failed() and "section 'promotion' is missing" in heard[0]["message"]
+
+
+def test_what_could_not_be_kept_is_kept_the_next_night(night, heard, shell_project, monkeypatch):
+    asked = []
+
+    def command(name, *_, failed):
+        asked.append(name)
+        if asked.count("publish") <= 2 and name == "publish":  # the task tries twice
+            raise ServiceError(failed)
+
+    monkeypatch.setattr("flows.nightly._ragline", command)
+    assert night(KEPT).name == "Kept"
+    assert night(KEPT).name == "Unchanged"
+    assert night(KEPT).name == "Unchanged"
+    assert asked == ["publish", "publish", "clean", "publish", "clean"]
+    assert ["warning: MLflow was not told" in word["message"] for word in heard] == [True, False, False]
+
+
+def test_a_night_that_fails_cleans(night, shell_project, monkeypatch):
+    """The disk may have been full."""
+    asked = []
+    monkeypatch.setattr("flows.nightly._ragline", lambda *words, failed: asked.append(words[0]))
+    (shell_project / "source.txt").unlink()
+    assert night().is_failed() and asked == ["clean"]
+
+
+def test_a_champion_that_cannot_be_read_fails_no_night(night, heard, monkeypatch):
+    monkeypatch.setattr("flows.nightly.bundles.standing", lambda root: Standing(("v0007",), "promoted: by hand"))
+    assert night(KEPT).name == "Kept"
+    assert "warning: not compared with v0007: dvc.lock: not found" in heard[0]["message"]
 
 
 def test_a_site_that_is_gone_keeps_its_pages(night, heard, shell_project):

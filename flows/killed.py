@@ -18,13 +18,13 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 UNDER_WAY = [StateType.RUNNING, StateType.CANCELLING]
 
 
 def close_killed() -> None:
-    """Mark as Crashed what earlier runs of this deployment left under way.
+    """Mark as Crashed what earlier runs of this deployment left under way; as Cancelled where that was asked for.
 
     The deployment's limit lets one run at a time begin: while this one runs, no other lives. A run without a
     deployment closes nothing.
@@ -37,8 +37,11 @@ def close_killed() -> None:
         deployment = FlowRunFilterDeploymentId(any_=[run.deployment_id])
         for left in _under_way(client, FlowRunFilter(deployment_id=deployment)):
             if left.id != run.id:
-                get_run_logger().warning("%s: its process was killed; the run is closed as Crashed", left.name)
-                _close(client, left)
+                asked = left.state is not None and left.state.is_cancelling()
+                message = "its process was killed; found by a later run"
+                state: State[Any] = Cancelled(message=message) if asked else Crashed(message=message)
+                get_run_logger().warning("%s: its process was killed; the run is closed as %s", left.name, state.name)
+                _close(client, left, state)
 
 
 def _under_way(client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]:
@@ -46,11 +49,10 @@ def _under_way(client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]
     return client.read_flow_runs(flow_run_filter=which)
 
 
-def _close(client: SyncPrefectClient, run: FlowRun) -> None:
+def _close(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
     """The run after all that runs in it."""
-    state: State[Any] = Crashed(message="its process was killed; found by a later run")
     for inner in _under_way(client, FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))):
-        _close(client, inner)
+        _close(client, inner, state)
     tasks = client.read_task_runs(
         task_run_filter=TaskRunFilter(
             flow_run_id=TaskRunFilterFlowRunId(any_=[run.id]),

@@ -2,10 +2,12 @@
 
 import http.server
 import json
+import logging
 import shutil
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -312,3 +314,51 @@ def test_an_endpoint_that_is_down(night, heard, shell_project, monkeypatch):
         assert night(KEPT).name == "Kept"
         assert endpoint.answered.total() == 60
     assert "sk-of-a-test" not in str(heard)
+
+
+# --- runs that nobody ended ------------------------------------------------------------------------
+
+
+def test_runs_that_nobody_ended_are_closed_by_the_next(prefect_server, monkeypatch):
+    """Those of the same deployment, with what runs in them; the run itself, other deployments and ended runs stay."""
+    from prefect import flow, states, task
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    from flows.killed import close_killed
+
+    @flow
+    def inner():
+        return None
+
+    @task
+    def step():
+        return None
+
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("killed")
+        mine, other = (client.create_deployment(flow_id, name) for name in ("mine", "other"))
+
+        def begun(deployment, state):
+            run = client.create_flow_run_from_deployment(deployment)
+            client.set_flow_run_state(run.id, state, force=True)
+            return run.id
+
+        crashed, cancelled = begun(mine, states.Running()), begun(mine, states.State(type="CANCELLING"))
+        itself, done, others = (
+            begun(mine, states.Running()),
+            begun(mine, states.Completed()),
+            begun(other, states.Running()),
+        )
+        place_of_inner = client.create_task_run(step, crashed, "0", state=states.Running())
+        in_it = client.create_flow_run(inner, parent_task_run_id=place_of_inner.id, state=states.Running())
+        in_that = client.create_task_run(step, in_it.id, "0", state=states.Pending())
+
+        context = SimpleNamespace(flow=None, flow_run=client.read_flow_run(itself))
+        monkeypatch.setattr(FlowRunContext, "get", lambda: context)
+        monkeypatch.setattr("flows.killed.get_run_logger", lambda: logging.getLogger("ragline"))
+        close_killed()
+        ended = [client.read_flow_run(run).state.name for run in (crashed, cancelled, itself, done, others, in_it.id)]
+        tasks = [client.read_task_run(run.id).state.name for run in (place_of_inner, in_that)]
+    assert ended == ["Crashed", "Cancelled", "Running", "Completed", "Running", "Crashed"]
+    assert tasks == ["Crashed", "Crashed"]

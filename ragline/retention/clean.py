@@ -79,6 +79,7 @@ def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[P
             _part("run cache", "runs of a stage", notes, dry, left),
             _part("checkpoints", "trainings", leftovers.checkpoints(root, trained, now, wanted.days), dry),
             _part("vectors", "encoders", leftovers.shelves(root, wanted.days), dry),
+            _part("experiments", "copies of killed variants", leftovers.copies(root, now), dry),
             _part("unfinished", "files of killed processes", leftovers.unfinished(root, now), dry),
         ]
         if not dry:
@@ -87,7 +88,7 @@ def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[P
 
 
 def _part(kind: str, what: str, places: Sequence[Path], dry: bool, left: str = "") -> Part:
-    freed = sum(disk.size(file) for place in places for file in (place, *place.rglob("*")))
+    freed = sum(disk.size(file) for place in places for file in disk.everything(place))
     if not dry:
         for place in places:
             _remove(place)

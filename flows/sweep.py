@@ -20,6 +20,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
+from flows.claimed import claim
 from flows.dvc_stages import deps_outside_git, expand, mend_lock_file
 from flows.processes import Processes
 from ragline import builds, sweeps
@@ -168,6 +169,7 @@ def sweep(
     """
     scores.check(metric)
     processes = Processes()
+    claim()
     with only_run():
         for mended in filter(None, (heal(), mend_lock_file())):
             get_run_logger().warning(mended)

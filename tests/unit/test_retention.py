@@ -1,10 +1,12 @@
 """What cleaning deletes and what it leaves: real DVC, hand-made ages."""
 
+import http.server
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -336,7 +338,41 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(project):
 def test_a_server_that_is_none_of_prefects_is_an_error():
     stranger = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(404, json={"detail": "no"})))
     with stranger, pytest.raises(ServiceError, match=r"http://here/api/flow_runs/filter: HTTPStatusError: .*404"):
-        prefect_history.old(stranger, "http://here/api", datetime.fromtimestamp(NOW, UTC), days=7)
+        prefect_history.old(stranger, "http://here/api", "ragline-0", datetime.fromtimestamp(NOW, UTC), days=7)
+
+
+class Guarded(http.server.BaseHTTPRequestHandler):
+    """As much of Prefect's API as has no old flow runs, and tells it to one caller alone."""
+
+    def do_POST(self):
+        known = self.headers["Authorization"] == self.server.expected
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PREFECT_API_KEY", "pnu_secret", "Bearer pnu_secret"),
+        ("PREFECT_API_AUTH_STRING", "admin:secret", "Basic YWRtaW46c2VjcmV0"),  # base64 of it
+    ],
+)
+def test_prefect_is_told_who_asks_and_may_refuse(tmp_path, monkeypatch, name, value, expected):
+    (tmp_path / PARAMS).write_text(RULES)
+    under_dvc(tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        server.expected = expected
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = f"http://127.0.0.1:{server.server_port}"
+        refused = clean(tmp_path, False, api)[-1].line
+        monkeypatch.setenv(name, value)
+        assert clean(tmp_path, False, api)[-1].line.split() == ["prefect", "0", "flow", "runs"]
+        server.shutdown()
+    assert refused.startswith("prefect     http://127.0.0.1") and "401 Unauthorized" in refused and "\n" not in refused
 
 
 # --- disk ------------------------------------------------------------------------------------------

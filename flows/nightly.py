@@ -9,7 +9,7 @@ import hashlib
 import logging
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +21,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.schedules import Cron
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from flows import notices
+from flows.claimed import claim
 from flows.dvc_stages import has_remote
 from flows.killed import close_killed
 from flows.pipeline import pipeline
@@ -40,6 +42,7 @@ from ragline.promotion.bundles import Standing
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
 from ragline.retention import disk
+from ragline.retention.prefect_history import tag
 from ragline.retention.rules import rules
 from ragline.runtime.params import Section
 
@@ -116,7 +119,14 @@ def clean() -> None:
     """
     with get_client(sync_client=True) as client:
         api = str(client.api_url)
-    _ragline("clean", "--prefect", api, failed="not cleaned")
+    _python("ragline.cli", "clean", "--prefect", api, failed="not cleaned", variables=_credentials())
+
+
+def _credentials() -> dict[str, str]:
+    """Those that Prefect has, maybe from a profile or a file of its own, as variables for a process without Prefect."""
+    api = get_current_settings().api
+    found = {"PREFECT_API_AUTH_STRING": api.auth_string, "PREFECT_API_KEY": api.key}
+    return {name: secret.get_secret_value() for name, secret in found.items() if secret}
 
 
 def _ragline(*arguments: str, failed: str) -> None:
@@ -124,9 +134,9 @@ def _ragline(*arguments: str, failed: str) -> None:
     _python("ragline.cli", *arguments, failed=failed)
 
 
-def _python(*arguments: str, failed: str) -> None:
+def _python(*arguments: str, failed: str, variables: Mapping[str, str] | None = None) -> None:
     """A module's command in a process of its own, its words in the log."""
-    processes = Processes()
+    processes = Processes(variables)
     try:
         ended = processes.follow([sys.executable, "-m", *arguments], get_run_logger().info)
     finally:
@@ -182,6 +192,7 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     Raises:
         RaglineError: settings are wrong, or the gate could not decide; the champion stays.
     """
+    claim()
     close_killed()
     notices.recipients()  # a wrong address shows now, not after hours
     allowed_gb = rules(Path()).disk_gb
@@ -318,7 +329,7 @@ def serve(deployment: dict[str, Any]) -> None:
         parameters=deployment["parameters"],
         schedules=[Cron(each.pop("cron"), **each) for each in map(dict, deployment["schedules"])],
         global_limit=ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"]),
-        tags=deployment["tags"],
+        tags=[*deployment["tags"], tag(Path())],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 

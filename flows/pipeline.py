@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
+from flows.claimed import claim
 from flows.dvc_stages import (
     Outcome,
     Stage,
@@ -95,6 +96,7 @@ def pipeline(force: list[str] | None = None, only: list[str] | None = None) -> d
         ConfigError: a name that no stage has.
         ServiceError: another run of this project is under way.
     """
+    claim()
     close_killed()
     with only_run():
         warn = get_run_logger().warning

@@ -120,6 +120,15 @@ def worker(root: Path = Path()) -> int | None:
     return next((holder.pid for holder in locks.holders() if holder.lives()), None)
 
 
+def workplaces() -> set[Path]:
+    """The working folders of all live processes that may be seen."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found.add(Path(process.cwd()))
+    return found
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if healed := heal():

@@ -226,19 +226,29 @@ def test_what_a_night_leaves_is_recorded_pushed_and_the_same_in_another_clone(ni
     assert "outputs were not pushed, exit 255" in heard[1]["message"]
 
 
-def test_old_nights_leave_prefects_database(night, prefect_server):
+def test_old_nights_leave_prefects_database(night, shell_project):
+    from prefect import flow
     from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
 
     from ragline.retention import prefect_history
 
+    @flow(name="nightly")
+    def strangers():
+        """Of another project on the same server."""
+        return FlowRunContext.get().flow_run.id
+
     night(KEPT)
-    later = datetime.now(UTC) + timedelta(days=3)
+    stranger = strangers()
+    later, own = datetime.now(UTC) + timedelta(days=3), prefect_history.tag(shell_project)
     with get_client(sync_client=True) as client, httpx.Client(timeout=30) as plain:
         api = str(client.api_url).rstrip("/")
-        runs = prefect_history.old(plain, api, later, days=2)
-        assert len(runs) >= 2 and prefect_history.old(plain, api, later, days=4) == []
+        runs = prefect_history.old(plain, api, own, later, days=2)
+        # the night, and the pipeline in it
+        assert len(runs) == 2 and prefect_history.old(plain, api, own, later, days=4) == []
         prefect_history.delete(plain, api, runs)
-        assert prefect_history.old(plain, api, later, days=2) == []
+        assert prefect_history.old(plain, api, own, later, days=2) == []
+        assert client.read_flow_run(stranger).name
         kept = [run for run in client.read_artifacts() if str(run.flow_run_id) in runs]
         assert kept == []
 

@@ -5,7 +5,6 @@ the champion as it is.
 """
 
 import argparse
-import hashlib
 import logging
 import signal
 import sys
@@ -32,7 +31,7 @@ from flows.dvc_stages import has_remote
 from flows.killed import close_killed
 from flows.pipeline import pipeline
 from flows.processes import Processes
-from ragline import builds, comparing, io, recording
+from ragline import builds, comparing, recording
 from ragline.artifacts import LOCK, REPORT
 from ragline.builds import Build
 from ragline.comparing import Comparison
@@ -47,9 +46,6 @@ from ragline.retention.rules import rules
 from ragline.runtime.params import Section
 
 DEPLOYMENTS = Path("prefect.yaml")
-
-KEPT = Path(".ragline/kept.json")
-"""Digest of the dvc.lock that was published, recorded and pushed last."""
 
 SHOWN = 50
 """Rows of an artifact's table; the count is of all."""
@@ -209,10 +205,10 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     ended = "Promoted" if decision.promoted else "Unchanged" if _lock() == lock else "Kept"
     _show_verdict(decision)
     counts = "nothing was built: what the last night said of metrics and questions stands"
-    if ended != "Unchanged" or not _is_kept():
+    if ended != "Unchanged" or not recording.is_kept(Path()):
         warnings += (failed := keep(decision.reason, recorded, pushed and has_remote()))
         if not failed:
-            io.write_json({"lock": _lock_digest()}, KEPT)
+            recording.note_kept(Path())
     if ended != "Unchanged":
         counts = _changed(standing, before)
     body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed_gb), f"report: {_report()}"])
@@ -229,15 +225,6 @@ def _changed(champion: Standing | None, before: Build | None) -> str:
     except RaglineError as error:  # the gate has decided: nothing may fail the night now
         return f"warning: not compared with {champion.version if champion else 'the last build'}: {error}"
     return show(comparing.compare("champion", before, after) if before and after else None)
-
-
-def _is_kept() -> bool:
-    """Whether an earlier night published, recorded and pushed what dvc.lock names, without a warning."""
-    return KEPT.is_file() and io.read_json(KEPT).get("lock") == _lock_digest()
-
-
-def _lock_digest() -> str:
-    return hashlib.sha256(_lock()).hexdigest()
 
 
 def _refresh(sites: list[Site]) -> list[str]:

@@ -152,12 +152,12 @@ def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project
 def test_what_could_not_be_kept_is_kept_the_next_night(night, heard, shell_project, monkeypatch):
     asked = []
 
-    def command(name, *_, failed):
+    def command(module, name, *_, failed, variables=None):
         asked.append(name)
         if asked.count("publish") <= 2 and name == "publish":  # the task tries twice
             raise ServiceError(failed)
 
-    monkeypatch.setattr("flows.nightly._ragline", command)
+    monkeypatch.setattr("flows.nightly._python", command)
     assert night(KEPT).name == "Kept"
     assert night(KEPT).name == "Unchanged"
     assert night(KEPT).name == "Unchanged"
@@ -168,7 +168,7 @@ def test_what_could_not_be_kept_is_kept_the_next_night(night, heard, shell_proje
 def test_a_night_that_fails_cleans(night, shell_project, monkeypatch):
     """The disk may have been full."""
     asked = []
-    monkeypatch.setattr("flows.nightly._ragline", lambda *words, failed: asked.append(words[0]))
+    monkeypatch.setattr("flows.nightly._python", lambda module, name, *_, **__: asked.append(name))
     (shell_project / "source.txt").unlink()
     assert night().is_failed() and asked == ["clean"]
 

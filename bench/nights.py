@@ -11,25 +11,16 @@ back. Progress stays in `--work`: an interrupted bench goes on. Seconds are thos
 """
 
 import argparse
-import asyncio
-import contextlib
 import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import httpx
-import psutil
-from prefect.server.concurrency.lease_storage.filesystem import ConcurrencyLeaseStorage
 
 from bench import kept
 from ragline import io
@@ -37,19 +28,20 @@ from ragline.artifacts import LOCK, REPORT
 from ragline.errors import RaglineError
 from ragline.promotion import bundles
 from ragline.runtime import lock_file, locks
-from tests.conftest import ROOT
+from tests.fixtures.served import (
+    ALL_END,
+    CUTS,
+    OVER,
+    Place,
+    begin,
+    copy_flows,
+    end_leases,
+    orphans,
+    over,
+    served,
+    state,
+)
 from tests.pipeline.tiny import file_name, write_project
-
-SERVED = ("flows", "prefect.yaml", "pyproject.toml")
-"""What nights need besides what `dvc repro` needs."""
-SERVER, NIGHTS = "prefect server start", "flows.nightly --serve"
-"""What the two processes of `flows.serve` have in their command lines."""
-PATIENCE_S = 3600.0
-"""For a night, and for a server to come up."""
-GONE_S = 90.0
-"""After a cut, until every process of the night has to be gone."""
-SLOT_S = 120.0
-"""Until Prefect has to let a night begin: it looks for leases that are over every 15 s."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class Cut:
     state: str
     """What Prefect calls the night that was cut, when the next one is over."""
     orphans: list[str]
-    """Command lines of what still ran after `GONE_S`."""
+    """Command lines of what still ran long after it."""
     champion_whole: bool
     """It was that of before the night or after it, with every file as its manifest has it."""
     by_hand: bool | None
@@ -93,127 +85,17 @@ class Cut:
     """State of the next night."""
     equal: bool
     """Outputs are those of a night without a cut."""
+    differing: list[str]
+    """Outputs that are not."""
 
 
-# --- one served project ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the bench works."""
-
-    work: Path
-    port: int
-
-    @property
-    def project(self) -> Path:
-        return self.work / "project"
-
-    @property
-    def start(self) -> Path:
-        """The project as it is before each night that is cut."""
-        return self.work / "start"
-
-    @property
-    def home(self) -> Path:
-        """Prefect's."""
-        return self.work / "prefect"
-
-    @property
-    def log(self) -> Path:
-        return self.work / "serve.log"
-
-    def ask(self, path: str, **body: Any) -> Any:
-        """POST to Prefect's API, GET where there is no body; retried while the server starts."""
-        address = f"http://127.0.0.1:{self.port}/api/{path}"
-        answer = httpx.post(address, json=body, timeout=300) if body else httpx.get(address, timeout=300)
-        return answer.raise_for_status().json()
-
-    def processes(self) -> list[psutil.Process]:
-        """All that work in the project."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.cwd() == str(self.project) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def named(self, words: str) -> list[psutil.Process]:
-        """Those with these words in their command line, their supervisors left out."""
-        return [p for p in self.processes() if words in " ".join(p.cmdline()) and "supervise.py" not in p.cmdline()[1]]
-
-    def flow(self) -> psutil.Process:
-        """The process in which the night runs."""
-        (nights,) = self.named(NIGHTS)
-        return next(p for p in nights.children() if "resource_tracker" not in " ".join(p.cmdline()))
-
-    def outputs(self) -> dict[str, str]:
-        found = lock_file.outputs(lock_file.read_lock(self.project)) if (self.project / LOCK).is_file() else {}
-        return {path: md5 for path, md5 in found.items() if path != str(REPORT)}
-
-
-def until(happened: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
-    """What `happened` returns, once that is true; errors of a server that is not there yet count as false."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError, psutil.Error):
-            if found := happened():
-                return found
-        time.sleep(0.2)
-    raise TimeoutError(f"{happened}: not in {seconds:g} s")
-
-
-@contextlib.contextmanager
-def served(place: Place) -> Iterator[str]:
-    """The project as `make nightly` serves it, unless it is served already; yields the deployment's id."""
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(place.home),
-        "PREFECT_SERVER_API_PORT": str(place.port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "OMP_NUM_THREADS": "1",
-    }
-    environment.pop("PREFECT_API_URL", None)
-    with place.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve"], cwd=place.project, env=environment, stdout=log, stderr=log
-        )
-    try:
-        until(lambda: place.named(NIGHTS))
-        yield until(lambda: place.ask("deployments/name/nightly/nightly"))["id"]
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def begin(place: Place, deployment: str) -> str:
-    """Ask for a night now, anew while Prefect refuses it; returns its id once it runs, or is over."""
-
-    def begun() -> str | None:
-        night = str(place.ask(f"deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})["id"])
-        until(lambda: state(place, night)["type"] not in ("SCHEDULED", "PENDING"))
-        return None if state(place, night)["type"] == "CANCELLED" else night
-
-    return str(until(begun, SLOT_S))
-
-
-def end_leases(home: Path) -> None:
-    """Let the time pass for which Prefect keeps the slots of runs that were killed."""
-    storage = ConcurrencyLeaseStorage(home / "concurrency_leases")
-    for lease in asyncio.run(storage.read_active_lease_ids()):
-        asyncio.run(storage.renew_lease(lease, timedelta()))
-
-
-def state(place: Place, night: str) -> dict[str, Any]:
-    """A night's state, as Prefect has it now."""
-    found: dict[str, Any] = place.ask(f"flow_runs/{night}")["state"]
-    return found
+# --- nights ----------------------------------------------------------------------------------------
 
 
 def end(place: Place, deployment: str) -> str:
     """Run a night to its end; returns its id."""
     night = begin(place, deployment)
-    until(lambda: state(place, night)["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
+    over(place, night)
     return night
 
 
@@ -239,27 +121,26 @@ def whole_night(place: Place, deployment: str, label: str) -> Night:
     )
 
 
-# --- nights ----------------------------------------------------------------------------------------
-
-
-def nights(place: Place) -> Nights:
-    """Cold, with nothing to do, and after a changed document; leaves the start of the third in `place.start`."""
-    for folder in (place.project, place.start):
+def nights(place: Place, start: Path) -> Nights:
+    """Cold, with nothing to do, and after a changed document; leaves the start of the third in `start`."""
+    for folder in (place.project, start):
         shutil.rmtree(folder, ignore_errors=True)
     place.project.mkdir(parents=True)
     write_project(place.project)
-    for name in SERVED:
-        source = ROOT / name
-        copy: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, place.project / name)
+    copy_flows(place.project)
     with served(place) as deployment:
         rows = [whole_night(place, deployment, label) for label in ("cold", "nothing to do")]
     page = place.project / "data" / "raw" / file_name(4)  # no gold question asks about it
     page.write_text(page.read_text(encoding="utf-8").replace("The default is 9 seconds", "The default is 11 seconds"))
-    _copy(place.project, place.start)
+    _copy(place.project, start)
     with served(place) as deployment:
         rows.append(whole_night(place, deployment, "one document changed"))
-    return Nights(rows, place.outputs())
+    return Nights(rows, _outputs(place.project))
+
+
+def _outputs(project: Path) -> dict[str, str]:
+    found = lock_file.outputs(lock_file.read_lock(project)) if (project / LOCK).is_file() else {}
+    return {path: md5 for path, md5 in found.items() if path != str(REPORT)}
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -271,64 +152,28 @@ def _copy(source: Path, target: Path) -> None:
 # --- cuts ------------------------------------------------------------------------------------------
 
 
-def _kill_all(processes: list[psutil.Process]) -> None:
-    """At once: nobody sees another die."""
-    for sign in (signal.SIGSTOP, signal.SIGKILL):
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(sign)
-
-
-KINDS: dict[str, Callable[[Place, str], object]] = {
-    "SIGINT": lambda place, night: place.flow().send_signal(signal.SIGINT),
-    "SIGTERM": lambda place, night: place.flow().send_signal(signal.SIGTERM),
-    "cancelled": lambda place, night: place.ask(f"flow_runs/{night}/set_state", state={"type": "CANCELLING"}),
-    "worker killed": lambda place, night: _kill_all(place.named(NIGHTS)),
-    "server killed": lambda place, night: _kill_all(place.named(SERVER)),
-    "machine cut": lambda place, night: _kill_all(place.processes()),
-}
-ALL_END = ("worker killed", "server killed", "machine cut")
-"""After these the process of `flows.serve` ends, too."""
-
-
-def cut(place: Place, kind: str, at_s: float, by_hand: bool, reference: dict[str, str]) -> Cut:
-    """Cut one night and let the next one mend it."""
-    _copy(place.start, place.project)
+def cut(place: Place, start: Path, kind: str, at_s: float, by_hand: bool, reference: dict[str, str]) -> Cut:
+    """Cut one night and let the next one mend it; half as late where the night was over by then."""
+    _copy(start, place.project)
     with served(place) as deployment:
         standing = {process.pid for process in place.processes()}
         night = begin(place, deployment)
         time.sleep(at_s)
-        with contextlib.suppress(StopIteration, ValueError):  # the night was over already
-            KINDS[kind](place, night)
-        orphans = _left(place, set() if kind in ALL_END else standing)
+        in_time = state(place, night)["type"] not in OVER
+        if in_time:
+            CUTS[kind](place, night)
+        left = orphans(place, set() if in_time and kind in ALL_END else standing)
+    if not in_time:
+        return cut(place, start, kind, at_s / 2, by_hand, reference)
     champion_whole = _champion_whole(place)
     repaired = _by_hand(place) if by_hand else None
     end_leases(place.home)
     with served(place) as deployment:
         found = state(place, end(place, deployment))["name"]
         told = state(place, night)["name"]
-    equal = place.outputs() == reference
-    return Cut(kind, round(at_s, 1), told, orphans, champion_whole, repaired, found, equal)
-
-
-def _left(place: Place, standing: set[int]) -> list[str]:
-    """Command lines of what runs, `standing` aside, when it should long be gone."""
-
-    def left() -> list[str]:
-        found = []
-        for process in place.processes():
-            with contextlib.suppress(psutil.Error):
-                words = " ".join(process.cmdline())
-                helper = (
-                    "resource_tracker" in words and process.ppid() in standing
-                )  # of the server, as it starts nights
-                if process.pid not in standing and not helper:
-                    found.append(words)
-        return found
-
-    with contextlib.suppress(TimeoutError):
-        until(lambda: not left(), GONE_S)
-    return left()
+    now = _outputs(place.project)
+    differing = sorted(path for path in now.keys() | reference.keys() if now.get(path) != reference.get(path))
+    return Cut(kind, round(at_s, 1), told, left, champion_whole, repaired, found, not differing, differing)
 
 
 def _champion_whole(place: Place) -> bool:
@@ -342,7 +187,8 @@ def _champion_whole(place: Place) -> bool:
 def _by_hand(place: Place) -> bool:
     """What `make run` does."""
     locks.heal(place.project)
-    repro = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=place.project)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the nights: sums in another order differ in the last bits
+    repro = subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=place.project, env=environment)
     return repro.returncode == 0
 
 
@@ -364,7 +210,7 @@ def cut_table(cuts: list[dict[str, Any]]) -> str:
     """`Cut`s as Markdown, a row a kind."""
     lines = ["| cut | nights | with orphans | champion whole | next one completed | outputs equal |"]
     lines.append("|---|---:|---:|---:|---:|---:|")
-    for kind in KINDS:
+    for kind in CUTS:
         if mine := [one for one in cuts if one["kind"] == kind]:
             counts = [
                 len(mine),
@@ -389,16 +235,17 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve()
     (work / "kept").mkdir(parents=True, exist_ok=True)
-    place = Place(work, given.port)
-    before = kept.once(work / "kept" / "nights.json", nights, place)
+    place = Place(work / "project", work / "prefect", work / "serve.log", given.port)
+    start = work / "start"
+    before = kept.once(work / "kept" / "nights.json", nights, place, start)
     print(night_table(before["rows"]), flush=True)
     rng = random.Random(given.seed)
-    kinds = [list(KINDS)[number % len(KINDS)] for number in range(given.moments)]
+    kinds = [list(CUTS)[number % len(CUTS)] for number in range(given.moments)]
     moments = [rng.uniform(0, before["rows"][-1]["seconds"]) for _ in kinds]
     cuts = []
     for number, (kind, at_s) in enumerate(zip(kinds, moments, strict=True)):
         file = work / "kept" / f"cut-{given.seed}-{number:02d}.json"
-        cuts.append(kept.once(file, cut, place, kind, at_s, number % 4 == 3, before["outputs"]))
+        cuts.append(kept.once(file, cut, place, start, kind, at_s, number % 4 == 3, before["outputs"]))
         print(cuts[-1], flush=True)
     print(cut_table(cuts))
     io.write_json({"nights": before["rows"], "cuts": cuts}, given.out)

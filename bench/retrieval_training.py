@@ -4,8 +4,9 @@
 
 DIR holds faire/ (documents.jsonl, train_w_qa.jsonl, eval_w_qa.jsonl; LocalRQA's format) and squad/ (passages.jsonl.gz,
 questions.train.jsonl, questions.dev.jsonl); a set that is not there is skipped with a line. All start from the same
-encoder, see the same training questions and the same passages, and stop after a number of steps fixed beforehand: the
-evaluation questions choose nothing. Training questions of a tenth of the documents are held out from every training:
+encoder, see the same training questions and the same passages, and stop where it was fixed beforehand: each where its
+own recipe says, or with --epochs all when they have seen the questions equally often. The evaluation questions choose
+nothing. Training questions of a tenth of the documents are held out from every training:
 on them the weight of hybrid search is chosen, for each encoder its own. Every training runs in a process of its own,
 which makes its peak memory its own, and is kept under --work: an interrupted bench goes on from there.
 
@@ -116,7 +117,7 @@ class InGroups(torch.nn.Module):
         return {"token_embeddings": torch.cat(states)[order.argsort()], "attention_mask": mask}
 
 
-def by_localrqa(data: Set, seed: int, steps: int | None, plain: bool) -> Trained:
+def by_localrqa(data: Set, seed: int, epochs: float | None, plain: bool) -> Trained:
     """Its recipe in a plain loop."""
     repro.seed_everything(seed)
     full = encoder.load(BASE).questions
@@ -130,7 +131,7 @@ def by_localrqa(data: Set, seed: int, steps: int | None, plain: bool) -> Trained
     candidates = Candidates(passages, np.array(rows, dtype=np.int64))
     loss = LocalRQALoss(model if plain else InGroups(model), candidates, 0.05, seed)
     batch = min(64, len(examples))
-    total = steps or 200
+    total = max(1, round(epochs * len(examples) / batch)) if epochs else 200
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
     rate = get_cosine_schedule_with_warmup(optimizer, total // 10, total)
     rng = random.Random(seed)
@@ -162,7 +163,7 @@ def by_localrqa(data: Set, seed: int, steps: int | None, plain: bool) -> Trained
     return Trained(run, seconds, total * batch, 0.0, encoding_s, len(passages), peak_mb())
 
 
-def by_sentence_transformers(data: Set, seed: int, steps: int | None) -> Trained:
+def by_sentence_transformers(data: Set, seed: int, epochs: float | None) -> Trained:
     """Its trainer and its usual loss as they come, at our batch size."""
     repro.seed_everything(seed)
     model = encoder.load(BASE).questions
@@ -174,8 +175,7 @@ def by_sentence_transformers(data: Set, seed: int, steps: int | None) -> Trained
         arguments = SentenceTransformerTrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=32,
-            num_train_epochs=3,
-            max_steps=steps or -1,
+            num_train_epochs=epochs or 3,
             seed=seed,
             save_strategy="no",
             report_to=[],
@@ -188,16 +188,17 @@ def by_sentence_transformers(data: Set, seed: int, steps: int | None) -> Trained
         trainer.train()
         seconds = time.perf_counter() - started
         done = trainer.state.global_step
-    return _shared(data, model.eval(), seconds, min(done * 32, 3 * len(data.train)), 0.0)
+    return _shared(data, model.eval(), seconds, min(done * 32, round((epochs or 3) * len(data.train))), 0.0)
 
 
-def by_us(data: Set, seed: int, steps: int | None, store: Path, towers: str, hard: int, **schedule: Any) -> Trained:
-    """Our training; stopped early by leaving questions out."""
+def by_us(data: Set, seed: int, epochs: float | None, store: Path, towers: str, hard: int, **schedule: Any) -> Trained:
+    """Our training; of less than an epoch, by leaving questions out."""
     repro.seed_everything(seed)
     base = encoder.load(BASE)
+    if epochs:
+        schedule["epochs"] = max(1, round(epochs))
     chosen = train.Schedule(**{"max_passage_tokens": 256, "evaluations": 1, "seed": seed} | schedule)
-    most = len(data.train) if steps is None else max(1, steps * chosen.batch_size // chosen.epochs)
-    questions = data.train[:most]
+    questions = data.train[: round(min(epochs or 1, 1) * len(data.train))]
     vectors = corpus_vectors(base, data.passages, store)
     started = time.perf_counter()
     miner = mine.prepare(questions, data.passages, lexical.build(data.passages), mine.Rules(hard, 0.95))
@@ -237,19 +238,19 @@ def corpus_vectors(side: Encoder, passages: Sequence[Passage], store: Path | Non
         return encoder.encode_corpus(side, passages, store or Path(folder) / "store", Path(folder) / "vectors.npy")
 
 
-def trained(arm: str, data: Set, seed: int, steps: int | None, plain: bool, store: Path) -> Trained:
+def trained(arm: str, data: Set, seed: int, epochs: float | None, plain: bool, store: Path) -> Trained:
     """One training of one arm; `store` holds vectors of the untrained encoder."""
     if arm == "localrqa":
-        return by_localrqa(data, seed, steps, plain)
+        return by_localrqa(data, seed, epochs, plain)
     if arm == "sentence-transformers":
-        return by_sentence_transformers(data, seed, steps)
+        return by_sentence_transformers(data, seed, epochs)
     same: dict[str, Any] = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5, "temperature": 0.05}
     if arm == "pairs":
-        return by_us(data, seed, steps, store, "both", 0, **same)
+        return by_us(data, seed, epochs, store, "both", 0, **same)
     if arm == "both":
-        return by_us(data, seed, steps, store, "both", 1, **same | {"epochs": 1})
+        return by_us(data, seed, epochs, store, "both", 1, **same | {"epochs": 1})
     frozen = {"epochs": 2, "learning_rate": 1e-4, "temperature": 0.03}
-    return by_us(data, seed, steps, store, "question", 8, **same | frozen)
+    return by_us(data, seed, epochs, store, "question", 8, **same | frozen)
 
 
 def untrained(data: Set, store: Path) -> dict[str, Run]:
@@ -299,7 +300,7 @@ def over_seeds(tables: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[
 
 
 def measure(
-    data: Set, arms: Sequence[str], seeds: Sequence[int], steps: int | None, plain: bool, work: Path
+    data: Set, arms: Sequence[str], seeds: Sequence[int], epochs: float | None, plain: bool, work: Path
 ) -> dict[str, Any]:
     """Train and score everything on one set that `work` does not hold yet."""
     clusters = {q.question_id: q.cluster for q in data.test}
@@ -308,8 +309,8 @@ def measure(
     costs: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         for arm in arms:
-            kept = work / f"{data.name}-{arm}-{seed}{f'-{steps}' if steps else ''}{'-plain' if plain else ''}.json"
-            found = Trained(**once(kept, trained, arm, data, seed, steps, plain, work / "base"))
+            kept = work / f"{data.name}-{arm}-{seed}{f'-{epochs:g}' if epochs else ''}{'-plain' if plain else ''}.json"
+            found = Trained(**once(kept, trained, arm, data, seed, epochs, plain, work / "base"))
             runs.setdefault(arm, []).append(found.run)
             cost = {name: value for name, value in asdict(found).items() if name != "run"}
             cost["pairs_per_s"] = found.pairs / found.seconds
@@ -326,7 +327,7 @@ def measure(
         "questions": len(data.test),
         "passages": len(data.passages),
         "seeds": len(seeds),
-        "steps": steps,
+        "epochs": epochs,
         "scores": {
             arm: {m: asdict(significance.interval(v, clusters, RESAMPLES, 0)) for m, v in table.items()}
             for arm, table in tables.items()
@@ -386,12 +387,12 @@ def main() -> None:
     add_sets(parser)
     parser.add_argument("--arms", nargs="*", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, help="stop every training after so many steps: for a trial")
+    parser.add_argument("--epochs", type=float, help="of every training; else its own recipe's")
     parser.add_argument("--plain", action="store_true", help="localrqa: one padded batch, as shipped")
     given = parser.parse_args()
 
     def measured(data: Set, work: Path) -> dict[str, Any]:
-        return measure(data, given.arms, given.seeds, given.steps, given.plain, work)
+        return measure(data, given.arms, given.seeds, given.epochs, given.plain, work)
 
     each_set(given, measured, table)
 

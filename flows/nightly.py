@@ -8,7 +8,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,22 +20,28 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.schedules import Cron
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from flows import notices
+from flows.claimed import claim
 from flows.dvc_stages import has_remote
+from flows.killed import close_killed
 from flows.pipeline import pipeline
 from flows.processes import Processes
 from ragline import builds, comparing, recording
 from ragline.artifacts import LOCK, REPORT
+from ragline.builds import Build
 from ragline.comparing import Comparison
-from ragline.errors import ConfigError, ServiceError
+from ragline.errors import ConfigError, RaglineError, ServiceError
 from ragline.promotion import bundles
+from ragline.promotion.bundles import Standing
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
 from ragline.retention import disk
+from ragline.retention.prefect_history import tag
 from ragline.retention.rules import rules
 from ragline.runtime.params import Section
 
@@ -109,7 +115,14 @@ def clean() -> None:
     """
     with get_client(sync_client=True) as client:
         api = str(client.api_url)
-    _ragline("clean", "--prefect", api, failed="not cleaned")
+    _python("ragline.cli", "clean", "--prefect", api, failed="not cleaned", variables=_credentials())
+
+
+def _credentials() -> dict[str, str]:
+    """Those that Prefect has, maybe from a profile or a file of its own, as variables for a process without Prefect."""
+    api = get_current_settings().api
+    found = {"PREFECT_API_AUTH_STRING": api.auth_string, "PREFECT_API_KEY": api.key}
+    return {name: secret.get_secret_value() for name, secret in found.items() if secret}
 
 
 def _ragline(*arguments: str, failed: str) -> None:
@@ -117,9 +130,9 @@ def _ragline(*arguments: str, failed: str) -> None:
     _python("ragline.cli", *arguments, failed=failed)
 
 
-def _python(*arguments: str, failed: str) -> None:
+def _python(*arguments: str, failed: str, variables: Mapping[str, str] | None = None) -> None:
     """A module's command in a process of its own, its words in the log."""
-    processes = Processes()
+    processes = Processes(variables)
     try:
         ended = processes.follow([sys.executable, "-m", *arguments], get_run_logger().info)
     finally:
@@ -145,15 +158,24 @@ def tell(ended: str, title: str, body: str) -> None:
 
 def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Prefect's hook for nights that failed, crashed or were cancelled."""
-    body = f"{flow_run.name}: {state.message}\n\nWhat is served has not changed."
+    body = f"{flow_run.name}: {state.message}\n\n{_served()}"
     notices.send(notices.recipients(), str(state.name), f"Ragline: night {state.name}", body)
+
+
+def _served() -> str:
+    try:
+        now = bundles.standing(Path())
+    except RaglineError as error:
+        return f"What is served could not be read: {error}"
+    return f"Served is {now.version}." if now else "Nothing has been promoted yet."
 
 
 @flow(name="nightly", on_failure=[tell_failure], on_crashed=[tell_failure], on_cancellation=[tell_failure])
 def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: bool = True) -> State[Any]:
     """Refresh the sources, build what is stale, and promote the build if it is better than the champion.
 
-    What was built is then published, kept and cleaned up after; where one of these fails, the notice says so.
+    What was built is then published, kept and cleaned up after; where one of these fails, the notice says so, and the
+    next night tries again.
 
     Args:
         sites: web sites to fetch first. One that cannot be read keeps its earlier pages, and the notice says so.
@@ -166,6 +188,8 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     Raises:
         RaglineError: settings are wrong, or the gate could not decide; the champion stays.
     """
+    claim()
+    close_killed()
     notices.recipients()  # a wrong address shows now, not after hours
     allowed_gb = rules(Path()).disk_gb
     standing = bundles.standing(Path())
@@ -174,21 +198,33 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     lock = _lock()
     built = pipeline(return_state=True)
     if not built.is_completed():
-        return Failed(message=built.message)
+        cleaned = clean(return_state=True)  # the disk may have been full
+        return Failed(message="\n".join([str(built.message), *_warnings([cleaned])]))
     decision = judge()
     # By dvc.lock, not by what the pipeline returns: of a state that comes from a slow server the data may be missing.
     ended = "Promoted" if decision.promoted else "Unchanged" if _lock() == lock else "Kept"
     _show_verdict(decision)
     counts = "nothing was built: what the last night said of metrics and questions stands"
+    if ended != "Unchanged" or not recording.is_kept(Path()):
+        warnings += (failed := keep(decision.reason, recorded, pushed and has_remote()))
+        if not failed:
+            recording.note_kept(Path())
     if ended != "Unchanged":
-        warnings += keep(decision.reason, recorded, pushed and has_remote())
-        if standing:
-            before = builds.read(bundles.folder(Path(), standing.version), f"champion {standing.version}")
-        after = builds.last(Path())
-        counts = show(comparing.compare("champion", before, after) if before and after else None)
+        counts = _changed(standing, before)
     body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed_gb), f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
+
+
+def _changed(champion: Standing | None, before: Build | None) -> str:
+    """What was built, against the champion of before the gate, or else what was served without one."""
+    try:
+        if champion:
+            before = builds.read(bundles.folder(Path(), champion.version), f"champion {champion.version}")
+        after = builds.last(Path())
+    except RaglineError as error:  # the gate has decided: nothing may fail the night now
+        return f"warning: not compared with {champion.version if champion else 'the last build'}: {error}"
+    return show(comparing.compare("champion", before, after) if before and after else None)
 
 
 def _refresh(sites: list[Site]) -> list[str]:
@@ -280,7 +316,7 @@ def serve(deployment: dict[str, Any]) -> None:
         parameters=deployment["parameters"],
         schedules=[Cron(each.pop("cron"), **each) for each in map(dict, deployment["schedules"])],
         global_limit=ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"]),
-        tags=deployment["tags"],
+        tags=[*deployment["tags"], tag(Path())],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 

@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
+from flows.claimed import claim
 from flows.dvc_stages import (
     Outcome,
     Stage,
@@ -27,6 +28,7 @@ from flows.dvc_stages import (
     read_mended,
     reproduce,
 )
+from flows.killed import close_killed
 from flows.processes import Processes
 from flows.room import Room, free_megabytes, last_peak
 from ragline.runtime.locks import heal, only_run
@@ -94,6 +96,8 @@ def pipeline(force: list[str] | None = None, only: list[str] | None = None) -> d
         ConfigError: a name that no stage has.
         ServiceError: another run of this project is under way.
     """
+    claim()
+    close_killed()
     with only_run():
         warn = get_run_logger().warning
         if mended := heal():

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,9 @@ class Processes:
     when this process is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        """`variables`: of the environment, which the commands get beside ours."""
+        self._variables = dict(variables or {})
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
         self._lock = threading.Lock()
@@ -99,7 +101,7 @@ class Processes:
                 raise RunStopped("not started: the run was stopped")
             process = subprocess.Popen(
                 [sys.executable, supervise.__file__, *command],
-                env=_environment(),
+                env={**_environment(), **self._variables},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -20,13 +20,16 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
+from flows.claimed import claim
 from flows.dvc_stages import deps_outside_git, expand, mend_lock_file
 from flows.processes import Processes
 from ragline import builds, sweeps
+from ragline.artifacts import PARAMS
 from ragline.builds import Build
 from ragline.errors import ConfigError
 from ragline.promotion import scores
 from ragline.runtime.locks import heal, only_run
+from ragline.runtime.params import read_params
 from ragline.sweeps import Variant
 
 METRIC = "mrr@10"
@@ -118,6 +121,11 @@ def forget(name: str) -> None:
         subprocess.run([sys.executable, "-m", "dvc", "exp", "remove", "--quiet", name], check=True)
 
 
+def unjudged(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Overrides that spare a judge whose verdicts no choice reads; none where params.yaml has none to override."""
+    return ("evaluate.judge=null",) if "judge" in (params.get("evaluate") or {}) else ()
+
+
 def standing(root: Path = Path()) -> str:
     """The commit that the variants start from.
 
@@ -136,6 +144,19 @@ def standing(root: Path = Path()) -> str:
             f"commit first, or put them back with `git checkout {' '.join(names[:5])}`"
         )
     return commit
+
+
+def still(commit: str) -> None:
+    """Make sure that the next variant starts from what the first did: DVC takes HEAD and files as they are by then.
+
+    Raises:
+        ConfigError: there has been a commit, or files differ from it.
+    """
+    if (now := standing()) != commit:
+        raise ConfigError(
+            f"HEAD: expected {commit[:7]}, from which the first variant was made, got {now[:7]}; sweep again: "
+            f"commit nothing meanwhile, or sweep in another clone"
+        )
 
 
 def _git(*arguments: str) -> str:
@@ -163,17 +184,21 @@ def sweep(
         Completed as Chosen or BaseStays, with table and verdict.
 
     Raises:
-        ConfigError: an override or metric that does not exist, uncommitted changes, or a base that fails.
+        ConfigError: an override or metric that does not exist, uncommitted changes, a commit or changes during the
+            sweep, or a base that fails.
         ServiceError: another run of this project is under way.
     """
     scores.check(metric)
     processes = Processes()
+    claim()
     with only_run():
         for mended in filter(None, (heal(), mend_lock_file())):
             get_run_logger().warning(mended)
-        tried = trials(standing(), [(), *expand(overrides, each)], [*deps_outside_git(), *(copied or [])])
+        commit, on_dev = standing(), (*on_dev, *unjudged(read_params(PARAMS)))
+        tried = trials(commit, [(), *expand(overrides, each)], [*deps_outside_git(), *(copied or [])])
 
         def made(trial: Trial, settings: tuple[str, ...]) -> Variant:
+            still(commit)
             found = attempt(trial, settings, processes, return_state=True).result(raise_on_failure=False)
             if isinstance(found, Variant):  # of a failed one, too
                 return found
@@ -184,7 +209,9 @@ def sweep(
             return builds.named(Path(), variant.name, [metric])
 
         try:
-            variants = sweeps.measured([made(trial, on_dev) for trial in tried], build, metric)
+            base = made(tried[0], on_dev)
+            sweeps.choose(sweeps.measured([base], build, metric))  # raises before the others run for nothing
+            variants = sweeps.measured([base, *(made(trial, on_dev) for trial in tried[1:])], build, metric)
             chosen = sweeps.choose(variants)
             finals = [in_full(tried[at]) for at in (0, variants.index(chosen))] if chosen.overrides else []
             whole = [made(trial, ()) for trial in finals]

@@ -18,6 +18,7 @@ from ragline.errors import ConfigError, RaglineError
 from ragline.llm import calls
 from ragline.retention.disk import over, taken, total
 from ragline.retention.rules import rules
+from ragline.runtime.environment import prefect_credentials
 from ragline.runtime.params import read_params
 
 SUPPORTED = ((3, 11), (3, 13))
@@ -161,7 +162,7 @@ PLANNED = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "E
 
 
 def _read(client: httpx.Client, address: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    reply = client.post(address, json=body)
+    reply = client.post(address, json=body, headers=prefect_credentials())
     reply.raise_for_status()
     rows: list[dict[str, Any]] = reply.json()
     return rows

@@ -42,7 +42,8 @@ def _answers(root: Path, passages: Sequence[Passage]) -> list[str]:
     """What the answers of a served model would cost.
 
     The questions of the last run are those that will be asked, with what their search found. Beside them evaluation
-    asks some of dev, and some of test again among distractors: these count as the mean of the others.
+    asks some of dev, for `evaluate.abstention` in two ways, and some of test again among distractors: these count as
+    the mean of the others.
     """
     section = read_params(root / PARAMS).get("train_generator") or {}
     if not section.get("endpoint"):
@@ -54,8 +55,12 @@ def _answers(root: Path, passages: Sequence[Passage]) -> list[str]:
     if not {passage for row in rows for passage in row["retrieved_ids"]} <= reading.by_id.keys():
         return ["answers     not foreseen: the last run found passages that are gone since"]
     found = [reading.hits(dict.fromkeys(row["retrieved_ids"], 1.0), params.passages) for row in rows]
-    dev = len(answerable(io.read_table(QAExample, root / QUESTIONS_DEV)))
+    questions = io.read_table(QAExample, root / QUESTIONS_DEV)
+    dev = len(answerable(questions))
     more = min(dev, MAX_DEV) + MAX_DISTRACTED * params.passages
+    abstention = (read_params(root / PARAMS).get("evaluate") or {}).get("abstention") or {}
+    if most := abstention.get("questions"):  # with their gold passage and without, and those that nothing answers
+        more += 2 * min(dev, most) + min(len(questions) - dev, most)
     with params.generator(root).look_ahead([row["question"] for row in rows], found) as ahead:
         again = round(more * len(ahead.to_pay) / len(rows))
         to_pay = [*ahead.to_pay, *(ahead.to_pay[row % len(ahead.to_pay)] for row in range(again))]

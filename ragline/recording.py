@@ -1,15 +1,18 @@
-"""A night as a commit on a branch of its own, for whoever wants nights in git: nobody's index, branch or files change.
+"""What is noted of a night: that it was kept, which is published, recorded and pushed as far as settings ask for it.
 
-The commit holds the tree of HEAD with the night's dvc.lock and figures in it, and nothing else that stands uncommitted
-in the working tree. It is written by git's plumbing, so no hook runs, and nothing is pushed.
+And the night as a commit on a branch of its own, for whoever wants nights in git: nobody's index, branch or files
+change. The commit holds the tree of HEAD with the night's dvc.lock and figures in it, and nothing else that stands
+uncommitted in the working tree. It is written by git's plumbing with hooks turned off, and nothing is pushed.
 """
 
 import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
+from ragline import io
 from ragline.artifacts import GENERATOR_CURVE, LOCK, METRICS, RECALL_CURVE, RETRIEVER_CURVE, RISK_COVERAGE
 from ragline.errors import ServiceError
 
@@ -23,6 +26,22 @@ AUTHOR = {
 }
 SHOWN = 20
 """Names of uncommitted files in a message; the count is of all."""
+KEPT = Path(".ragline/kept.json")
+"""Digest of the dvc.lock that was kept last."""
+
+
+def is_kept(root: Path) -> bool:
+    """Whether what dvc.lock names has been kept without a warning."""
+    return (root / KEPT).is_file() and io.read_json(root / KEPT) == _lock_digest(root)
+
+
+def note_kept(root: Path) -> None:
+    """Spare the next night what this one has done."""
+    io.write_json(_lock_digest(root), root / KEPT)
+
+
+def _lock_digest(root: Path) -> dict[str, str]:
+    return {"lock": sha256((root / LOCK).read_bytes()).hexdigest()} if (root / LOCK).is_file() else {}
 
 
 def record(root: Path, message: str) -> str | None:
@@ -66,17 +85,17 @@ def _tree(root: Path) -> str:
 def _uncommitted(root: Path) -> str:
     """What the night may have run with that this commit lacks."""
     changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no").splitlines()
-    names = sorted({line[2:].strip() for line in changed} - set(map(str, RECORDED)))
+    inside = _git(root, "rev-parse", "--show-prefix")
+    names = sorted({line[2:].strip() for line in changed} - {f"{inside}{path}" for path in RECORDED})
     if not names:
         return ""
     return "\n".join([f"{len(names)} files differed from HEAD and are not in here:", *names[:SHOWN]])
 
 
 def _git(root: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-C", str(root), *arguments]
     try:
-        ended = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, env={**os.environ, **(extra or {})}
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(extra or {})})
     except FileNotFoundError:
         raise ServiceError("git: not installed, so no night is recorded; install it, or set recorded: false") from None
     if ended.returncode:

@@ -19,6 +19,7 @@ from ragline.promotion import bundles
 from ragline.retention import disk, dvc_cache, leftovers, prefect_history
 from ragline.retention.dvc_cache import Needs
 from ragline.retention.rules import RetentionParams, rules
+from ragline.runtime.environment import prefect_credentials
 from ragline.runtime.locks import only_run
 
 TIMEOUT_S = 30.0
@@ -57,14 +58,14 @@ def clean(root: Path, dry: bool, prefect: str | None, now: datetime | None = Non
     Raises:
         ConfigError: the rules are wrong.
         DataError: DVC cannot read the project, or a kept version is damaged.
-        ServiceError: a run holds the project, nothing is deleted; or the disk, MLflow or Prefect refused.
+        ServiceError: a run holds the project, nothing is deleted; or the disk or MLflow refused.
     """
     wanted, now = rules(root), now or datetime.now(UTC)
     with only_run(root):
         return [
             *_files(root, wanted, now.timestamp(), dry),
             _tracked(root, wanted, dry),
-            _flow_runs(prefect, wanted, now, dry),
+            _flow_runs(root, prefect, wanted, now, dry),
         ]
 
 
@@ -79,6 +80,7 @@ def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[P
             _part("run cache", "runs of a stage", notes, dry, left),
             _part("checkpoints", "trainings", leftovers.checkpoints(root, trained, now, wanted.days), dry),
             _part("vectors", "encoders", leftovers.shelves(root, wanted.days), dry),
+            _part("experiments", "copies of killed variants", leftovers.copies(root, now), dry),
             _part("unfinished", "files of killed processes", leftovers.unfinished(root, now), dry),
         ]
         if not dry:
@@ -87,7 +89,7 @@ def _files(root: Path, wanted: RetentionParams, now: float, dry: bool) -> list[P
 
 
 def _part(kind: str, what: str, places: Sequence[Path], dry: bool, left: str = "") -> Part:
-    freed = sum(disk.size(file) for place in places for file in (place, *place.rglob("*")))
+    freed = sum(disk.size(file) for place in places for file in disk.everything(place))
     if not dry:
         for place in places:
             _remove(place)
@@ -119,11 +121,14 @@ def _tracked(root: Path, wanted: RetentionParams, dry: bool) -> Part:
     return Part("mlflow", tracking.prune(root, wanted.tracked_runs, dry), what, None)
 
 
-def _flow_runs(api: str | None, wanted: RetentionParams, now: datetime, dry: bool) -> Part:
+def _flow_runs(root: Path, api: str | None, wanted: RetentionParams, now: datetime, dry: bool) -> Part:
     if api is None:
         return Part("prefect", 0, "flow runs", None, "no server is running")
-    with httpx.Client(timeout=TIMEOUT_S) as client:
-        runs = prefect_history.old(client, api, now, wanted.flow_days)
-        if not dry:
-            prefect_history.delete(client, api, runs)
+    try:
+        with httpx.Client(timeout=TIMEOUT_S, headers=prefect_credentials()) as client:
+            runs = prefect_history.old(client, api, prefect_history.tag(root), now, wanted.flow_days)
+            if not dry:
+                prefect_history.delete(client, api, runs)
+    except ServiceError as error:  # of a server that others may keep: the rest has been cleaned all the same
+        return Part("prefect", 0, "flow runs", None, str(error))
     return Part("prefect", len(runs), "flow runs", None)

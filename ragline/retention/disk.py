@@ -1,5 +1,7 @@
 """What the project takes on disk, by kind."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ragline.artifacts import BUNDLES, CHECKPOINTS, LEDGER, TRACKED, VECTOR_STORE
@@ -20,11 +22,11 @@ KINDS: dict[str, tuple[Path, ...]] = {
 
 REMEDIES = {
     "outputs": "they are what the last run made of its sources: fewer or smaller sources",
-    "experiments": "`dvc exp clean` and `dvc queue remove --all`",
+    "experiments": "`ragline clean`, once the copies of killed variants are a day old",
     "versions": "a smaller promotion.keep",
     "ledger": "nothing: it is what answers were paid for",
 }
-"""What makes a kind smaller that cleaning does not touch."""
+"""What makes a kind smaller that `retention` has no number for."""
 
 
 def taken(root: Path) -> dict[str, int]:
@@ -35,7 +37,14 @@ def taken(root: Path) -> dict[str, int]:
 
 
 def _bytes(path: Path, seen: set[tuple[int, int]]) -> int:
-    return sum(size(file, seen) for file in [path, *path.rglob("*")])
+    return sum(size(file, seen) for file in everything(path))
+
+
+def everything(place: Path) -> Iterator[Path]:
+    """A file; or a folder and all that is in it, without what somebody at work deletes meanwhile."""
+    yield place
+    for folder, folders, files in os.walk(place):
+        yield from (Path(folder, name) for name in (*folders, *files))
 
 
 def size(path: Path, seen: set[tuple[int, int]] | None = None) -> int:

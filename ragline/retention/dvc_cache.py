@@ -20,8 +20,9 @@ from dvc.scm import NoSCM, NoSCMError
 from scmrepo.exceptions import SCMError
 
 from ragline.errors import DataError, ServiceError
+from ragline.retention.leftovers import EXPERIMENTS
 from ragline.runtime import lock_file
-from ragline.runtime.locks import worker
+from ragline.runtime.locks import worker, workplaces
 
 DIRECTORY = ".dir"
 """End of the name of a cached folder's list."""
@@ -71,7 +72,8 @@ def untouchable(repo: Repo) -> str | None:
         return f"what the workspace needs is not known: {error}"
     if not isinstance(repo.scm, NoSCM) and any(repo.scm.get_ref(ref) for ref in (WORKSPACE_STASH, CELERY_STASH)):
         return "experiments are queued; run them with `dvc queue start`, or drop them with `dvc queue remove --all`"
-    if any((root / ".dvc" / "tmp" / "exps" / "run").glob("*/*.run")):
+    # By who works in the copies: DVC's note of a run in one stays for ever, and says that it is about to begin.
+    if any(place.is_relative_to((root / EXPERIMENTS).resolve()) for place in workplaces()):
         return "experiments run now; wait for them"
     return None
 

@@ -7,27 +7,35 @@ so; a night on a temporary server is never such.
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from ragline.errors import ServiceError
 
-FLOWS = ("nightly", "ragline", "sweep")
-"""Names of the project's flows; others on the same server are not ours to delete."""
 AT_ONCE = 50
 """Flow runs that the API deletes in one call."""
 PAUSES_S = (1, 2, 4, 8)
 """Before further attempts while the server's SQLite is busy, which it says by status 503."""
 
 
-def old(client: httpx.Client, api: str, now: datetime, days: int) -> list[str]:
-    """Ids of our flow runs that ended so many days ago; logs and task runs go with them.
+def tag(root: Path) -> str:
+    """What all flow runs of a project carry, and those of another on the same server do not: a digest of its place."""
+    return f"ragline-{sha256(bytes(root.resolve())).hexdigest()[:12]}"
+
+
+def old(client: httpx.Client, api: str, own: str, now: datetime, days: int) -> list[str]:
+    """Ids of a project's flow runs that ended so many days ago; logs and task runs go with them.
+
+    Args:
+        own: the project's tag; runs without it are not ours to delete.
 
     Raises:
         ServiceError: the server refused, or is not there.
     """
-    return [run["id"] for run in _rows(client, f"{api}/flow_runs/filter", _ended(now, days))]
+    return [run["id"] for run in _rows(client, f"{api}/flow_runs/filter", _ended(own, now, days))]
 
 
 def delete(client: httpx.Client, api: str, runs: list[str]) -> None:
@@ -43,11 +51,11 @@ def delete(client: httpx.Client, api: str, runs: list[str]) -> None:
         _send(client, "POST", f"{api}/flow_runs/bulk_delete", {"flow_runs": {"id": {"any_": some}}})
 
 
-def _ended(now: datetime, days: int) -> dict[str, Any]:
+def _ended(own: str, now: datetime, days: int) -> dict[str, Any]:
     before = (now - timedelta(days=days)).isoformat()
     return {
-        "flows": {"name": {"any_": list(FLOWS)}},
         "flow_runs": {
+            "tags": {"all_": [own]},
             "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}},
             "end_time": {"before_": before},
         },
@@ -73,5 +81,6 @@ def _send(client: httpx.Client, method: str, address: str, content: Mapping[str,
         if method != "DELETE" or reply.status_code != httpx.codes.NOT_FOUND:  # another cleaning was quicker
             reply.raise_for_status()
     except httpx.HTTPError as error:
-        raise ServiceError(f"{address}: {type(error).__name__}: {error}; see the log of Prefect's server") from error
+        reason = str(error).partition("\n")[0]
+        raise ServiceError(f"{address}: {type(error).__name__}: {reason}; see the log of Prefect's server") from error
     return reply

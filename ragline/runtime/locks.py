@@ -1,8 +1,10 @@
-"""Who works in a project now: one run of the flow at a time, and DVC's lock file after a hard kill.
+"""Who works in a project now: one run of the flow at a time, and what a killed DVC leaves in the way.
 
 DVC notes in .dvc/tmp/rwlock which process reads or writes which path. It rewrites that file in place, so a process
 killed meanwhile leaves it torn, and one killed later leaves its notes behind. Either can block every command until
-somebody deletes the file by hand; this module is that somebody. Run it as `python -m ragline.runtime.locks`.
+somebody deletes the file by hand. And it takes the newest file of a stage in its run cache for a run, even one that
+it was just writing when it was killed: `repro` of that stage then says `'outs'`, until somebody deletes the file.
+This module is that somebody. Run it as `python -m ragline.runtime.locks`.
 """
 
 import contextlib
@@ -47,13 +49,27 @@ class _Locks(BaseModel):
 
 
 def heal(root: Path = Path()) -> str | None:
-    """Remove DVC's read-write lock when it is torn, or when no process that it names lives.
+    """Remove DVC's read-write lock when it is torn or no process that it names lives, and half-written runs.
 
-    DVC's own guard is held meanwhile, so a file that a running DVC is just rewriting is never mistaken for a torn one.
+    Where a process lives that reads or writes outputs through DVC, its files stay.
 
     Returns:
         What was removed and why; None when there was nothing to mend.
     """
+    mended = [_heal_lock(root), _drop_half_written(root) if worker(root) is None else None]
+    return "; ".join(filter(None, mended)) or None
+
+
+def _drop_half_written(root: Path) -> str | None:
+    runs = root / ".dvc" / "cache" / "runs"
+    found = list(runs.glob("*/*/*.tmp"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return f"{runs}: {len(found)} half-written by a killed run; removed" if found else None
+
+
+def _heal_lock(root: Path) -> str | None:
+    """DVC's own guard is held, so a file that a running DVC is just rewriting is never mistaken for a torn one."""
     path = root / ".dvc" / "tmp" / "rwlock"
     if not path.exists():
         return None
@@ -102,6 +118,15 @@ def worker(root: Path = Path()) -> int | None:
     except (FileNotFoundError, ValidationError):
         return None
     return next((holder.pid for holder in locks.holders() if holder.lives()), None)
+
+
+def workplaces() -> set[Path]:
+    """The working folders of all live processes that may be seen."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found.add(Path(process.cwd()))
+    return found
 
 
 if __name__ == "__main__":

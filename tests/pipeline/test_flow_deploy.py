@@ -8,10 +8,12 @@ import shutil
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 import tomllib
 import uuid
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,7 +23,10 @@ from tests.conftest import ROOT
 
 pytest.importorskip("prefect", reason="needs the flows extra: pip install -e '.[flows]'")
 
-from flows import nightly, notices, pipeline, serve
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
+
+from flows import nightly, notices, pipeline, processes, serve
+from ragline.retention.prefect_history import tag
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
@@ -40,6 +45,25 @@ def test_deployments_name_flows_and_their_parameters(deployment):
 def test_the_night_has_a_time_zone_and_is_active():
     (schedule,) = nightly.settings(ROOT / "prefect.yaml")["schedules"]
     assert schedule["timezone"] and schedule["active"] and len(schedule["cron"].split()) == 5
+
+
+def test_runs_that_are_served_are_known_as_ours_from_the_start(monkeypatch):
+    """A run that is cancelled before it begins can no longer say whose it is."""
+    served = {}
+    monkeypatch.setattr(nightly.nightly, "serve", served.update)
+    nightly.serve(nightly.settings(ROOT / "prefect.yaml"))
+    assert served["tags"] == ["ragline", tag(Path())]
+
+
+def test_cleaning_knows_what_prefect_knows_of_us():
+    with temporary_settings({PREFECT_API_KEY: "pnu_secret", PREFECT_API_AUTH_STRING: "admin:secret"}):
+        found = nightly._credentials()
+    assert found == {"PREFECT_API_KEY": "pnu_secret", "PREFECT_API_AUTH_STRING": "admin:secret"}
+    seen = []
+    processes.Processes(found).follow(
+        [sys.executable, "-c", "import os; print(os.environ['PREFECT_API_KEY'])"], seen.append
+    )
+    assert seen == ["pnu_secret"]
 
 
 def test_without_a_night_to_serve(tmp_path):

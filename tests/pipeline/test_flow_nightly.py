@@ -2,19 +2,27 @@
 
 import http.server
 import json
+import logging
 import shutil
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import httpx
 import pytest
+import yaml
 
 from ragline import io
-from ragline.artifacts import ANSWERING, METRICS, PREDICTIONS
+from ragline.artifacts import ANSWERING, DOCUMENTS, METRICS, PASSAGES, PREDICTIONS
+from ragline.errors import ServiceError
+from ragline.promotion.bundles import Standing
 from ragline.promotion.verdict import Decision
-from tests.conftest import dvc
-from tests.fixtures import promotable
+from ragline.types import Document, Passage
+from stages import generate_qa
+from tests.conftest import ROOT, dvc, ran
+from tests.fixtures import authors, promotable
+from tests.fixtures.endpoint import Endpoint
 
 pytestmark = [pytest.mark.prefect]
 
@@ -63,6 +71,18 @@ def night(prefect_server, shell_project, monkeypatch):
 
 
 RULES = "retention: {commits: 1, days: 7, tracked_runs: 1, flow_days: 7, disk_gb: 1}\n"
+AUTHOR = {
+    "model": "model-a",
+    "passages": 30,
+    "kinds": authors.WEIGHTS,
+    "temperature": 0.0,
+    "max_answer_tokens": 200,
+    "structured": "json_schema",
+    "attempts": 2,
+    "max_failed": 0.0,
+    "prices": {"prompt": 1.0, "answer": 4.0},
+    "budget_usd": 5.0,
+}
 KEPT = Decision(False, "kept: no gain", "| metric | difference |\n|---|---|")
 
 
@@ -118,7 +138,7 @@ def test_a_failed_stage_never_reaches_the_gate(night, heard, shell_project):
     assert state.is_failed() and "not built: initial (Failed), shout (NotReady)" in state.message
     (word,) = heard
     assert word["type"] == "failure" and word["title"] == "Ragline: night Failed"
-    assert "broken tool" in word["message"] and "What is served has not changed." in word["message"]
+    assert "broken tool" in word["message"] and "Nothing has been promoted yet." in word["message"]
 
 
 def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project, heard):
@@ -127,6 +147,36 @@ def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project
     (shell_project / "params.yaml").write_text(RULES)
     state = nightly(return_state=True)  # the real gate, in a project without its section of params.yaml
     assert state.is_failed() and "section 'promotion' is missing" in heard[0]["message"]
+
+
+def test_what_could_not_be_kept_is_kept_the_next_night(night, heard, shell_project, monkeypatch):
+    asked = []
+
+    def command(module, name, *_, failed, variables=None):
+        asked.append(name)
+        if asked.count("publish") <= 2 and name == "publish":  # the task tries twice
+            raise ServiceError(failed)
+
+    monkeypatch.setattr("flows.nightly._python", command)
+    assert night(KEPT).name == "Kept"
+    assert night(KEPT).name == "Unchanged"
+    assert night(KEPT).name == "Unchanged"
+    assert asked == ["publish", "publish", "clean", "publish", "clean"]
+    assert ["warning: MLflow was not told" in word["message"] for word in heard] == [True, False, False]
+
+
+def test_a_night_that_fails_cleans(night, shell_project, monkeypatch):
+    """The disk may have been full."""
+    asked = []
+    monkeypatch.setattr("flows.nightly._python", lambda module, name, *_, **__: asked.append(name))
+    (shell_project / "source.txt").unlink()
+    assert night().is_failed() and asked == ["clean"]
+
+
+def test_a_champion_that_cannot_be_read_fails_no_night(night, heard, monkeypatch):
+    monkeypatch.setattr("flows.nightly.bundles.standing", lambda root: Standing(("v0007",), "promoted: by hand"))
+    assert night(KEPT).name == "Kept"
+    assert "warning: not compared with v0007: dvc.lock: not found" in heard[0]["message"]
 
 
 def test_a_site_that_is_gone_keeps_its_pages(night, heard, shell_project):
@@ -176,18 +226,149 @@ def test_what_a_night_leaves_is_recorded_pushed_and_the_same_in_another_clone(ni
     assert "outputs were not pushed, exit 255" in heard[1]["message"]
 
 
-def test_old_nights_leave_prefects_database(night, prefect_server):
+def test_old_nights_leave_prefects_database(night, shell_project):
+    from prefect import flow
     from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
 
     from ragline.retention import prefect_history
 
+    @flow(name="nightly")
+    def strangers():
+        """Of another project on the same server."""
+        return FlowRunContext.get().flow_run.id
+
     night(KEPT)
-    later = datetime.now(UTC) + timedelta(days=3)
+    stranger = strangers()
+    later, own = datetime.now(UTC) + timedelta(days=3), prefect_history.tag(shell_project)
     with get_client(sync_client=True) as client, httpx.Client(timeout=30) as plain:
         api = str(client.api_url).rstrip("/")
-        runs = prefect_history.old(plain, api, later, days=2)
-        assert len(runs) >= 2 and prefect_history.old(plain, api, later, days=4) == []
+        runs = prefect_history.old(plain, api, own, later, days=2)
+        # the night, and the pipeline in it
+        assert len(runs) == 2 and prefect_history.old(plain, api, own, later, days=4) == []
         prefect_history.delete(plain, api, runs)
-        assert prefect_history.old(plain, api, later, days=2) == []
+        assert prefect_history.old(plain, api, own, later, days=2) == []
+        assert client.read_flow_run(stranger).name
         kept = [run for run in client.read_artifacts() if str(run.flow_run_id) in runs]
         assert kept == []
+
+
+# --- what a night lacks ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory):
+    """Mounts 64 KB over a folder; the test may give it more. Only root may, and only where the system lets it."""
+    mounted = []
+
+    def mount(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        ended = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+        if ended.returncode:
+            pytest.skip("may not mount a small disk here")
+        mounted.append(folder)
+        return lambda: subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("folder", ["results", ".dvc/cache"])
+def test_a_full_disk(night, heard, small_disk, shell_project, folder):
+    """In a stage's folder the stage fails, in DVC's cache what it has made cannot be kept; a later night has both."""
+    more = small_disk(shell_project / folder)
+    text = (shell_project / "dvc.yaml").read_text()
+    (shell_project / "dvc.yaml").write_text(
+        text.replace("cat source.txt > copied.txt", "head -c 1M /dev/zero > results/big && cat source.txt > copied.txt")
+        .replace("outs: [copied.txt]", "outs: [copied.txt, results/big]")
+        .replace("retries: 1", "retries: 0")
+    )
+    (shell_project / "results").mkdir(exist_ok=True)
+    assert night().is_failed()
+    assert "not built: copy (Failed), initial (NotReady), shout (NotReady)" in heard[0]["message"]
+    assert "No space left on device" in heard[0]["message"]
+    more()
+    assert night(KEPT).name == "Kept"
+    assert (shell_project / "results" / "big").stat().st_size == 2**20
+    assert ran(dvc("repro").stdout) == []
+
+
+def test_an_endpoint_that_is_down(night, heard, shell_project, monkeypatch):
+    """From the start, then from the middle of the work on; the night after pays for the rest alone."""
+    documents, passages = authors.corpus(60)
+    io.write_table(documents, Document, shell_project / DOCUMENTS)
+    io.write_table(passages, Passage, shell_project / PASSAGES)
+    stage = {
+        "cmd": "python -m stages.generate_qa",
+        "deps": [str(DOCUMENTS), str(PASSAGES)],
+        "params": ["generate_qa", "build_index.language"],
+        "outs": [str(path) for path in generate_qa.WRITES],
+    }
+    (shell_project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"generate_qa": stage}}))
+    section = {"method": "llm", "max_per_document": 1, "filters": [], "leaks": "drop", "seed": 13, "llm": AUTHOR}
+    settings = {**yaml.safe_load(RULES), "generate_qa": section, "build_index": {"language": "english"}}
+    (shell_project / "params.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+    monkeypatch.setenv("RAGLINE_LLM_RETRIES", "1")
+    assert night().is_failed()
+    assert "generate_qa (Failed)" in heard[0]["message"] and "127.0.0.1:9" in heard[0]["message"]
+    with Endpoint(authors.author, lambda name, times: "500" if endpoint.answered.total() >= 20 else None) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        assert night().is_failed()
+        paid = endpoint.answered.total()
+        assert 20 <= paid < 60 and "500" in heard[1]["message"]
+        endpoint.faults = lambda name, times: None
+        assert night(KEPT).name == "Kept"
+        assert endpoint.answered.total() == 60
+    assert "sk-of-a-test" not in str(heard)
+
+
+# --- runs that nobody ended ------------------------------------------------------------------------
+
+
+def test_runs_that_nobody_ended_are_closed_by_the_next(prefect_server, monkeypatch):
+    """Those of the same deployment, with what runs in them; the run itself, other deployments and ended runs stay."""
+    from prefect import flow, states, task
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    from flows.killed import close_killed
+
+    @flow
+    def inner():
+        return None
+
+    @task
+    def step():
+        return None
+
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("killed")
+        mine, other = (client.create_deployment(flow_id, name) for name in ("mine", "other"))
+
+        def begun(deployment, state):
+            run = client.create_flow_run_from_deployment(deployment)
+            client.set_flow_run_state(run.id, state, force=True)
+            return run.id
+
+        crashed, cancelled = begun(mine, states.Running()), begun(mine, states.State(type="CANCELLING"))
+        itself, done, others = (
+            begun(mine, states.Running()),
+            begun(mine, states.Completed()),
+            begun(other, states.Running()),
+        )
+        place_of_inner = client.create_task_run(step, crashed, "0", state=states.Running())
+        in_it = client.create_flow_run(inner, parent_task_run_id=place_of_inner.id, state=states.Running())
+        in_that = client.create_task_run(step, in_it.id, "0", state=states.Pending())
+
+        context = SimpleNamespace(flow=None, flow_run=client.read_flow_run(itself))
+        monkeypatch.setattr(FlowRunContext, "get", lambda: context)
+        monkeypatch.setattr("flows.killed.get_run_logger", lambda: logging.getLogger("ragline"))
+        close_killed()
+        ended = [client.read_flow_run(run).state.name for run in (crashed, cancelled, itself, done, others, in_it.id)]
+        tasks = [client.read_task_run(run.id).state.name for run in (place_of_inner, in_that)]
+    assert ended == ["Crashed", "Cancelled", "Running", "Completed", "Running", "Crashed"]
+    assert tasks == ["Crashed", "Crashed"]

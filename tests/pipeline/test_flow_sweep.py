@@ -16,7 +16,7 @@ from tests.conftest import ROOT, dvc, under_dvc
 pytest.importorskip("prefect", reason="needs the flows extra: pip install -e '.[flows]'")
 
 from flows.dvc_stages import deps_outside_git, expand
-from flows.sweep import did, standing
+from flows.sweep import did, standing, unjudged
 
 STAGES = """
 stages:
@@ -46,6 +46,7 @@ from tests.fixtures.promotable import row
 params = YAML(typ="safe").load(Path("params.yaml"))["evaluate"]
 time.sleep(params["seconds"])
 assert params["good"] >= 0, "less than nothing"
+assert (params["judge"] is None) == (params["split"] == "dev"), "a judge is paid for verdicts that nobody reads"
 rows = [row(n, 1 if n < params["good"] else 9, 0.5) | {"set": params["split"]} for n in range(40)]
 for folder in ("models", "reports"):
     Path(folder).mkdir(exist_ok=True)
@@ -53,7 +54,7 @@ io.write_frame({name: [one[name] for one in rows] for name in rows[0]}, Path("da
 io.write_json({"answerer": "extractive", "reranker": None}, Path("models/answering.json"))
 io.write_json({params["split"]: {"recall@5": params["good"] / 40}}, Path("reports/metrics.json"))
 """
-PARAMS = "evaluate: {good: 10, seconds: 0, split: test, gold_sets: []}\n"
+PARAMS = "evaluate: {good: 10, seconds: 0, split: test, gold_sets: [], judge: {model: some}}\n"
 IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
 
@@ -101,6 +102,11 @@ def test_what_the_stages_did():
     assert did({}) == "nothing"
 
 
+def test_a_judge_is_spared_where_there_is_one():
+    assert unjudged({"evaluate": {"judge": {"model": "some"}}}) == ("evaluate.judge=null",)
+    assert unjudged({"evaluate": {"split": "test"}}) == unjudged({}) == ()
+
+
 @pytest.mark.pipeline
 def test_a_sweep_starts_from_a_commit(project):
     assert standing() == git("rev-parse", "HEAD").strip()
@@ -142,6 +148,46 @@ def test_the_best_on_dev_is_read_on_test_once(prefect_server, project):
     dvc("exp", "apply", name)
     assert "good: 30" in Path("params.yaml").read_text() and "split: test" in Path("params.yaml").read_text()
     assert "up to date" in dvc("repro").stdout
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("meanwhile", "why"),
+    [
+        (lambda: Path("params.yaml").write_text(PARAMS + "# mine\n"), "params.yaml: changed since the last commit"),
+        (lambda: git("commit", "--allow-empty", "-qm", "mine"), "HEAD: expected "),
+    ],
+)
+def test_work_during_a_sweep_ends_it(prefect_server, project, monkeypatch, meanwhile, why):
+    from flows import sweep
+
+    tried, attempt = [], sweep.attempt
+
+    def interrupted(trial, *arguments, **options):
+        tried.append(trial)
+        state = attempt(trial, *arguments, **options)
+        meanwhile()
+        return state
+
+    monkeypatch.setattr(sweep, "attempt", interrupted)
+    state = sweep.sweep(["evaluate.good=30,20"], return_state=True)
+    assert state.is_failed() and why in state.message
+    assert [trial.overrides for trial in tried] == [()]
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_nothing_else_runs_where_the_base_fails(prefect_server, project, monkeypatch):
+    from flows import sweep
+
+    tried, command = [], sweep.command
+    monkeypatch.setattr(sweep, "command", lambda trial, *rest: tried.append(trial) or command(trial, *rest))
+    Path("params.yaml").write_text(PARAMS.replace("good: 10", "good: -1"))
+    git("commit", "-qam", "less than nothing")
+    state = sweep.sweep(["evaluate.good=30,20"], return_state=True)
+    assert state.is_failed() and "the base itself, expected to run" in state.message
+    assert [trial.overrides for trial in tried] == [()]
 
 
 @pytest.mark.prefect

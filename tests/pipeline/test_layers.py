@@ -100,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ragline.runtime",
         "ragline.tracking",
     },
-    "ragline.recording": {"ragline.errors", "ragline.artifacts"},
+    "ragline.recording": {"ragline.errors", "ragline.artifacts", "ragline.io"},
     "ragline.doctor": {
         "ragline.errors",
         "ragline.artifacts",

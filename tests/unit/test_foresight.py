@@ -1,5 +1,7 @@
 """What the answers of a served model would cost, before it is asked."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -57,6 +59,17 @@ def test_without_an_earlier_run(project, capsys):
 def test_passages_cut_anew(project, capsys):
     answered_before(project, [ROWS[0] | {"retrieved_ids": ["gone#0"]}])
     assert "answers     not foreseen: the last run found passages that are gone" in estimate(project, capsys)
+
+
+def test_what_abstention_asks_of_dev(project, capsys):
+    """Three of dev as they are and three without their gold passage, and the one that nothing answers."""
+    answered_before(project)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["evaluate"]["abstention"] = {"risk": 0.3, "level": 0.9, "unanswerable": 0.1, "questions": 20}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    nothing = replace(question("d3", "a#0"), answers=(), gold_passage_ids=(), answerable=False)
+    io.write_table([question(f"d{n}", "a#0") for n in range(3)] + [nothing], QAExample, project / QUESTIONS_DEV)
+    assert "answers     76 to ask at most" in estimate(project, capsys)
 
 
 def test_calls_are_those_that_the_ledger_does_not_hold(project, capsys, monkeypatch):

@@ -105,3 +105,25 @@ def test_without_git(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ServiceError, match="git: not installed"):
         recording.record(project, "night")
+
+
+def test_no_hook_has_a_say(project):
+    hook = project / ".git" / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    assert recording.record(project, "night") == git("rev-parse", "nightly")
+
+
+def test_a_project_below_the_root_of_git(project):
+    (project / "inner").mkdir()
+    for name in (LOCK, "code.py"):
+        (project / "inner" / name).write_text("old")
+    git("add", "inner")
+    git("commit", "-qm", "a project in a folder")
+    for name in (LOCK, "code.py"):
+        (project / "inner" / name).write_text("new")
+    recording.record(project / "inner", "night")
+    assert git("show", f"nightly:inner/{LOCK}") == "new"
+    said = git("log", "-1", "--format=%b", "nightly").splitlines()
+    assert said[-2:] == [str(LOCK), "inner/code.py"]  # the outer dvc.lock is nobody's night

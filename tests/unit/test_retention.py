@@ -1,8 +1,13 @@
 """What cleaning deletes and what it leaves: real DVC, hand-made ages."""
 
+import http.server
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
@@ -11,14 +16,15 @@ import httpx
 import pytest
 from dvc.repo import Repo
 
-from ragline.artifacts import BUNDLES, CHECKPOINTS, LEDGER, PARAMS, VECTOR_STORE
+from ragline import io
+from ragline.artifacts import BUNDLES, CHECKPOINTS, LEDGER, PARAMS, PASSAGES, RETRIEVER, VECTOR_STORE
 from ragline.errors import ConfigError, ServiceError
 from ragline.promotion import bundles
 from ragline.retention import disk, dvc_cache, leftovers, prefect_history
 from ragline.retention.clean import clean
 from ragline.retention.rules import RetentionParams, rules
-from ragline.runtime.locks import only_run
-from tests.conftest import ROOT, under_dvc
+from ragline.runtime.locks import only_run, workplaces
+from tests.conftest import ROOT, dvc, under_dvc
 
 DAY = 86_400.0
 NOW = datetime(2030, 1, 31, tzinfo=UTC).timestamp()
@@ -182,7 +188,6 @@ def test_a_version_can_still_be_built_on(project):
     ("sabotage", "why"),
     [
         (lambda p: queue(p), "experiments are queued"),
-        (lambda p: touch(p / ".dvc/tmp/exps/run/abc/abc.run", 0), "experiments run now"),
         (lambda p: (p / "dvc.lock").write_text("schema: '2.0'\nsta"), "not what DVC writes"),
         (lambda p: (p / "dvc.lock").unlink(), "dvc.lock: not found"),
         (lambda p: move_cache(p), "outside the project"),
@@ -194,6 +199,45 @@ def test_a_cache_that_others_may_need_is_left(project, sabotage, why):
     sabotage(project)
     parts = {part.kind: part for part in clean(project, False, None, datetime.fromtimestamp(NOW, UTC))}
     assert why in parts["dvc cache"].line and parts["dvc cache"].count == parts["run cache"].count == 0
+
+
+@pytest.mark.pipeline
+def test_an_experiment_that_is_over_leaves_the_cache_to_be_cleaned(project):
+    build(project, "fruit apple", days=20)
+    build(project, "fruit banana", days=20)
+    commit(project)
+    dvc("exp", "run", "--temp", "--set-param", "retention.disk_gb=2")
+    assert list((project / ".dvc/tmp/exps/run").glob("*/*.run"))  # DVC's note of it stays, and would for ever
+    assert cleaned(project)["dvc cache"] == 3
+    assert kept(project) == {"fruit banana"}
+
+
+@pytest.mark.pipeline
+def test_a_variant_at_work_and_its_copy_once_it_was_killed(project):
+    build(project, "fruit apple", days=20)
+    build(project, "fruit banana", days=20)
+    commit(project)
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("cmd: cat", "cmd: sleep 61.5; cat"))
+    started = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "exp", "run", "--temp"], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (work := [place for place in workplaces() if place.is_relative_to(project / ".dvc")]):
+            assert time.monotonic() < deadline and started.poll() is None
+            time.sleep(0.1)
+        parts = {part.kind: part for part in clean(project, False, None, datetime.fromtimestamp(NOW, UTC))}
+        assert "experiments run now" in parts["dvc cache"].line and parts["experiments"].count == 0
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+    until = time.monotonic() + 20  # the stage's command is not its child
+    while set(work) & workplaces() and time.monotonic() < until:
+        time.sleep(0.1)
+    (copy,) = (project / ".dvc/tmp/exps/standalone").glob("tmp*")
+    assert leftovers.copies(project, copy.stat().st_mtime + DAY / 2) == []
+    assert cleaned(project) == {"dvc cache": 3, "run cache": 2, "experiments": 1}
+    assert not copy.exists() and kept(project) == {"fruit banana"}
 
 
 def queue(project: Path) -> None:
@@ -263,9 +307,15 @@ def test_shelves_by_the_one_used_last(tmp_path):
 
 def test_files_that_were_never_finished(tmp_path):
     torn = touch(tmp_path / "dvc.lock.torn", 2)
-    gone = [touch(tmp_path / name, 2) for name in ("data/.passages.parquet.part", ".dvc/cache/files/md5/ab/.xyz.tmp")]
-    for name in ("data/.documents.parquet.part", "data/passages.parquet", "data/raw/.mine.part"):
-        touch(tmp_path / name, 0.5 if "documents" in name else 2)
+    with pytest.raises(KeyboardInterrupt), io.whole_file(tmp_path / PASSAGES) as file:
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), io.whole_folder(tmp_path / RETRIEVER) as folder:
+        raise KeyboardInterrupt
+    touch(folder / "weights", 2)
+    gone = [touch(file, 2), age(folder, 2), touch(tmp_path / ".dvc/cache/files/md5/ab/.xyz.tmp", 2)]
+    touch(tmp_path / "data/.documents.parquet.part", 0.5)
+    for name in (".mine.part", ".mine.tmp", "data/.mine.part", "models/.mine.tmp", "data/passages.parquet"):
+        touch(tmp_path / name, 2)
     assert leftovers.unfinished(tmp_path, NOW) == sorted(gone)
     touch(tmp_path / "dvc.lock", 0)
     assert leftovers.unfinished(tmp_path, NOW) == sorted([*gone, torn])
@@ -288,7 +338,41 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(project):
 def test_a_server_that_is_none_of_prefects_is_an_error():
     stranger = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(404, json={"detail": "no"})))
     with stranger, pytest.raises(ServiceError, match=r"http://here/api/flow_runs/filter: HTTPStatusError: .*404"):
-        prefect_history.old(stranger, "http://here/api", datetime.fromtimestamp(NOW, UTC), days=7)
+        prefect_history.old(stranger, "http://here/api", "ragline-0", datetime.fromtimestamp(NOW, UTC), days=7)
+
+
+class Guarded(http.server.BaseHTTPRequestHandler):
+    """As much of Prefect's API as has no old flow runs, and tells it to one caller alone."""
+
+    def do_POST(self):
+        known = self.headers["Authorization"] == self.server.expected
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PREFECT_API_KEY", "pnu_secret", "Bearer pnu_secret"),
+        ("PREFECT_API_AUTH_STRING", "admin:secret", "Basic YWRtaW46c2VjcmV0"),  # base64 of it
+    ],
+)
+def test_prefect_is_told_who_asks_and_may_refuse(tmp_path, monkeypatch, name, value, expected):
+    (tmp_path / PARAMS).write_text(RULES)
+    under_dvc(tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        server.expected = expected
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = f"http://127.0.0.1:{server.server_port}"
+        refused = clean(tmp_path, False, api)[-1].line
+        monkeypatch.setenv(name, value)
+        assert clean(tmp_path, False, api)[-1].line.split() == ["prefect", "0", "flow", "runs"]
+        server.shutdown()
+    assert refused.startswith("prefect     http://127.0.0.1") and "401 Unauthorized" in refused and "\n" not in refused
 
 
 # --- disk ------------------------------------------------------------------------------------------
@@ -303,6 +387,20 @@ def test_a_file_with_two_names_counts_once(tmp_path):
     both = disk.taken(tmp_path)
     assert next(iter(both)) == "outputs" and both["outputs"] == alone["outputs"] >= 1_000_000
     assert both["dvc cache"] < 100_000  # the folders
+
+
+def test_a_folder_that_goes_meanwhile(tmp_path, monkeypatch):
+    going, stays = tmp_path / "data" / "going", touch(tmp_path / "data" / "stays" / "file", 2)
+    going.mkdir()
+    scandir = os.scandir
+
+    def deleting(path):
+        if Path(path) == going and going.is_dir():
+            going.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deleting)
+    assert disk.taken(tmp_path)["outputs"] >= disk.size(stays) > 0 and not going.exists()
 
 
 def test_the_budget():

@@ -224,6 +224,38 @@ def test_no_lock_no_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def half_written(project):
+    """What DVC leaves of a run's record when it is interrupted while it writes one."""
+    (record,) = (project / ".dvc/cache/runs").glob("*/*/*")
+    torn = record.with_name(".aBcD.tmp")
+    torn.write_text("cmd: head\ndeps:\n- path: copied.txt\n")
+    return torn
+
+
+@pytest.mark.pipeline
+def test_dvc_stumbles_over_a_half_written_run_and_works_after_healing(shell_project):
+    dvc("repro", "copy")
+    torn = half_written(shell_project)
+    (shell_project / "copied.txt").unlink()
+    (shell_project / "dvc.lock").unlink()
+    assert "failed to reproduce 'copy': 'outs'" in dvc("repro", "copy", check=False).stdout
+    assert locks.heal().endswith("runs: 1 half-written by a killed run; removed")
+    assert not torn.exists() and locks.heal() is None
+    assert ran(dvc("repro", "copy").stdout) == []
+
+
+@pytest.mark.pipeline
+def test_what_a_living_run_writes_stays(shell_project):
+    dvc("repro", "copy")
+    torn = half_written(shell_project)
+    with subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"up\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        (shell_project / ".dvc/tmp/rwlock").write_text(holder(process.pid, "cat -"))
+        assert locks.heal() is None and torn.exists()
+
+
 @pytest.mark.pipeline
 def test_dvc_refuses_a_torn_lock_and_works_after_healing(shell_project):
     dvc("repro", "copy")

@@ -135,6 +135,11 @@ def test_dev_is_scored_instead_of_test(root):
     assert [row["k"] for row in io.read_csv(root / RECALL_CURVE)] == [str(k) for k in range(1, 21)]
 
 
+def test_no_judge_may_be_said_in_so_many_words():
+    """As a sweep sets it on dev."""
+    assert EvaluateParams.model_validate(PARAMS.model_dump() | {"judge": None}) == PARAMS
+
+
 @pytest.mark.parametrize("name", ["dev", "test"])
 def test_a_gold_set_is_not_called_like_a_split(name):
     values = PARAMS.model_dump() | {"gold_sets": [GOLD / "ours.jsonl", GOLD / f"{name}.jsonl"]}

@@ -144,10 +144,12 @@ def as_flow() -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import nightly, serve
+    from flows.claimed import claim
     from flows.pipeline import pipeline
 
     @flow(name="nightly")
     def night() -> str:
+        claim()
         before = builds.served(Path())
         pipeline(return_state=True)
         decision = nightly.judge()

@@ -7,7 +7,7 @@ night is promoted by hand), the publication to MLflow, the commit in git, cleani
 steps of Prefect's flow on a server with a database of its own; in the other nights this process calls them. A night is
 a day: what is kept by its age gets a day older before each.
 
-A line a night goes to `--out`; an interrupted bench goes on where it was.
+A line a night goes to `--out`, and what Prefect logs to a file beside it; an interrupted bench goes on where it was.
 """
 
 import argparse
@@ -52,8 +52,15 @@ SIZES = {RETRIEVER: 12_000_000, GENERATOR: 4_000_000}
 """Bytes of weights; every other output that is not written below has `SMALL`."""
 SMALL = 100_000
 QUESTIONS_ASKED = 60
-SETTINGS = {"PREFECT_LOGGING_LEVEL": "WARNING", "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20"}
-"""Prefect looks for old events once an hour, 24 times in a day; in a night of seconds it has to be quicker."""
+FLOW_S = 900
+"""Seconds that a flow gets; a minute is usual."""
+SETTINGS = {
+    # Prefect looks for old events once an hour, 24 times in a day; in a night of seconds it has to be quicker.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "20",
+    # The code here in every process: the project's copy is as old as its first night, and would come first.
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+    "PYTHONSAFEPATH": "1",
+}
 
 
 def main() -> None:
@@ -71,7 +78,7 @@ def main() -> None:
     for number in range(len(_rows(out)) + 1, options.nights + 1):
         started = time.process_time()
         flow = number % options.flows == 0
-        ended = _night(number, flow)
+        ended = _night(number, out.with_suffix(".log") if flow else None)
         cpu_s = round(time.process_time() - started, 1)
         row = {"night": number, "ended": ended, "flow": flow, "cpu_s": cpu_s, **_taken()}
         with out.open("a", encoding="utf-8") as file:
@@ -100,14 +107,15 @@ def _project(folder: Path) -> None:
     subprocess.run(["git", "-C", folder, *who, "commit", "-qm", "the project"], check=True)
 
 
-def _night(number: int, flow: bool) -> str:
+def _night(number: int, log: Path | None) -> str:
+    """Returns how it ended; as a flow where there is a log for it."""
     _age()
     built = number % QUIET != 0
     if built:
         _edit(number)
         _stand_in(number)
-    if flow:
-        return _flow()
+    if log:
+        return _flow(log)
     decision = gate(Path(), anyway=built and number % 3 == 0)
     if built:
         tracking.publish(Path())
@@ -116,15 +124,18 @@ def _night(number: int, flow: bool) -> str:
     return "Promoted" if decision.promoted else "Kept"
 
 
-def _flow() -> str:
+def _flow(log: Path) -> str:
     """The night's steps as Prefect runs them, in a process of their own, with a server while they last."""
-    environment = {**os.environ, **SETTINGS, "PREFECT_HOME": str(DATABASE.parent.resolve())}
-    root = str(Path(__file__).parents[1])
     command = [sys.executable, "-c", "from bench.hundred_nights import as_flow; as_flow()"]
-    ended = subprocess.run(command, env={**environment, "PYTHONPATH": root}, capture_output=True, text=True)
+    given = {**os.environ, **SETTINGS, "PREFECT_HOME": str(DATABASE.parent.resolve())}
+    with log.open("a", encoding="utf-8") as lines:
+        try:
+            ended = subprocess.run(command, env=given, stdout=subprocess.PIPE, stderr=lines, text=True, timeout=FLOW_S)
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"the flow was not over after {FLOW_S} s; see {log}") from None
     if ended.returncode:
-        raise SystemExit(ended.stderr[-3000:])
-    return ended.stdout.strip().splitlines()[-1]
+        raise SystemExit(f"the flow ended with {ended.returncode}; see {log}")
+    return ended.stdout.splitlines()[-1]
 
 
 def as_flow() -> None:
@@ -133,10 +144,12 @@ def as_flow() -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import nightly, serve
+    from flows.claimed import claim
     from flows.pipeline import pipeline
 
     @flow(name="nightly")
     def night() -> str:
+        claim()
         before = builds.served(Path())
         pipeline(return_state=True)
         decision = nightly.judge()
@@ -147,7 +160,8 @@ def as_flow() -> None:
 
     port = int(os.environ.get("PREFECT_SERVER_API_PORT", "4271"))
     with serve.server(port) as (api, _), temporary_settings({PREFECT_API_URL: api}):
-        print(night())
+        ended = night()
+    print(ended)  # after all that the server prints
 
 
 def _edit(number: int) -> None:

@@ -10,17 +10,19 @@ challenger's at the project, with the digest that it had. A server gets no weigh
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 from mlflow.exceptions import MlflowException
 
 from ragline import builds, io
@@ -55,6 +57,8 @@ AT_ONCE = 100
 """Params, or tags, that MLflow takes in one call."""
 LONGEST = 500
 """Characters of a param's value."""
+WAIT_S = 30.0
+"""For another process that writes to the database."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,9 @@ def prune(root: Path, keep: int, dry: bool) -> int:
                 for run_id in gone:
                     _delete(client, experiment, run_id)
                 _empty_bin(client, experiment, own)
+                _drop_rows(root / TRACKED, experiment)
                 _drop_empty_folders(root / FILES)
-        except MlflowException as error:
+        except (MlflowException, sqlite3.Error) as error:
             reason = " ".join(str(error).split())[:200]
             raise ServiceError(f"{own}: MLflow refused: {reason}; mend it, and clean again") from error
     return len(gone)
@@ -171,6 +176,21 @@ def _empty_bin(client: MlflowClient, experiment: str, uri: str) -> None:
         ended = subprocess.run([*command, "--run-ids", ids], capture_output=True, text=True)
         if ended.returncode:
             raise MlflowException((ended.stderr.strip().splitlines() or ["mlflow gc: no message"])[-1])
+
+
+def _drop_rows(database: Path, experiment: str) -> None:
+    """Delete what MLflow keeps of deleted entries and runs: it hides an entry, and forgets which data a run had."""
+    with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection, connection:
+        for name in MODELS:
+            hidden = "FROM model_versions WHERE name = ? AND current_stage = ?"
+            which = (name, STAGE_DELETED_INTERNAL)
+            tags = f"DELETE FROM model_version_tags WHERE name = ? AND version IN (SELECT version {hidden})"
+            connection.execute(tags, (name, *which))
+            connection.execute(f"DELETE {hidden}", which)
+        runs = "destination_type = 'RUN' AND destination_id NOT IN (SELECT run_uuid FROM runs)"
+        connection.execute(f"DELETE FROM inputs WHERE source_type = 'DATASET' AND {runs}")
+        unused = "experiment_id = ? AND dataset_uuid NOT IN (SELECT source_id FROM inputs)"
+        connection.execute(f"DELETE FROM datasets WHERE {unused}", (experiment,))
 
 
 def _drop_empty_folders(files: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -249,3 +250,17 @@ def test_old_runs_go_with_their_stages_and_files_unless_they_are_served(root):
     assert store.search_runs([experiment], "", ViewType.DELETED_ONLY) == []
     assert len(list((root / tracking.FILES).iterdir())) == 2
     assert tracking.prune(root, keep=1, dry=False) == 0
+
+
+def test_a_database_that_is_pruned_does_not_grow(root):
+    """In no table: a deleted run keeps the data it read, a deleted entry its tags, unless somebody deletes those."""
+    seen = []
+    for content in ("one", "two", "three", "four"):
+        promotable.retrain(root, content)
+        tracking.publish(root)
+        tracking.prune(root, keep=1, dry=False)
+        with contextlib.closing(sqlite3.connect(root / TRACKED)) as database:
+            tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            seen.append({t: database.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables})
+    assert seen[-1] == seen[1] and seen[-1]["datasets"] > 0
+    assert [entry.version for entry in client(root).search_model_versions()] == [4, 4]  # no number comes twice

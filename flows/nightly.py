@@ -9,9 +9,11 @@ import logging
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import yaml
 from prefect import Flow, State, flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -40,9 +42,9 @@ from ragline.promotion import bundles
 from ragline.promotion.bundles import Standing
 from ragline.promotion.gate import gate
 from ragline.promotion.verdict import Decision
-from ragline.retention import disk
-from ragline.retention.prefect_history import tag
+from ragline.retention import disk, prefect_history
 from ragline.retention.rules import rules
+from ragline.runtime.environment import prefect_credentials
 from ragline.runtime.params import Section
 
 DEPLOYMENTS = Path("prefect.yaml")
@@ -118,6 +120,18 @@ def clean() -> None:
     _python("ragline.cli", "clean", "--prefect", api, failed="not cleaned", variables=_credentials())
 
 
+@task(cache_policy=NO_CACHE, persist_result=False)
+def forget(days: int) -> None:
+    """Delete flow runs that ended so many days ago: nights with nothing to do are kept by Prefect, too.
+
+    Raises:
+        ServiceError: Prefect refused.
+    """
+    with get_client(sync_client=True) as client, httpx.Client(headers=prefect_credentials(_credentials())) as plain:
+        runs = prefect_history.forget(plain, str(client.api_url), prefect_history.tag(Path()), datetime.now(UTC), days)
+    get_run_logger().info("%d old flow runs deleted", runs)
+
+
 def _credentials() -> dict[str, str]:
     """Those that Prefect has, maybe from a profile or a file of its own, as variables for a process without Prefect."""
     api = get_current_settings().api
@@ -191,7 +205,7 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     claim()
     close_killed()
     notices.recipients()  # a wrong address shows now, not after hours
-    allowed_gb = rules(Path()).disk_gb
+    allowed = rules(Path())
     standing = bundles.standing(Path())
     before = None if standing else builds.served(Path())  # a champion's files stay and can be read when they are needed
     warnings = _refresh(sites or [])
@@ -209,9 +223,11 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
         warnings += (failed := keep(decision.reason, recorded, pushed and has_remote()))
         if not failed:
             recording.note_kept(Path())
+    else:
+        warnings += _warnings([forget(allowed.flow_days, return_state=True)])
     if ended != "Unchanged":
         counts = _changed(standing, before)
-    body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed_gb), f"report: {_report()}"])
+    body = "\n\n".join([decision.reason, *warnings, counts, _space(allowed.disk_gb), f"report: {_report()}"])
     tell(ended, f"Ragline: night {ended}", body, return_state=True)  # who cannot be told must not fail the night
     return Completed(name=ended, message=decision.reason)
 
@@ -316,7 +332,7 @@ def serve(deployment: dict[str, Any]) -> None:
         parameters=deployment["parameters"],
         schedules=[Cron(each.pop("cron"), **each) for each in map(dict, deployment["schedules"])],
         global_limit=ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"]),
-        tags=[*deployment["tags"], tag(Path())],
+        tags=[*deployment["tags"], prefect_history.tag(Path())],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 

@@ -69,6 +69,7 @@ def record(root: Path, message: str) -> str | None:
     text = "\n\n".join(filter(None, [message, _uncommitted(root)]))
     commit = _git(root, "commit-tree", tree, *given, "-m", text, extra=AUTHOR)
     _git(root, "update-ref", ref, commit, tip or "0" * len(commit))  # refused if it has moved meanwhile
+    _git(root, "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet")  # plumbing never packs by itself, as commit does
     return commit
 
 

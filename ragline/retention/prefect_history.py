@@ -26,6 +26,17 @@ def tag(root: Path) -> str:
     return f"ragline-{sha256(bytes(root.resolve())).hexdigest()[:12]}"
 
 
+def forget(client: httpx.Client, api: str, own: str, now: datetime, days: int) -> int:
+    """Delete a project's flow runs that ended so many days ago; returns their number.
+
+    Raises:
+        ServiceError: the server refused, or is not there.
+    """
+    runs = old(client, api, own, now, days)
+    delete(client, api, runs)
+    return len(runs)
+
+
 def old(client: httpx.Client, api: str, own: str, now: datetime, days: int) -> list[str]:
     """Ids of a project's flow runs that ended so many days ago; logs and task runs go with them.
 

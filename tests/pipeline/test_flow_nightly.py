@@ -150,7 +150,8 @@ def test_a_gate_that_cannot_decide_fails_the_night(prefect_server, shell_project
 
 
 def test_what_could_not_be_kept_is_kept_the_next_night(night, heard, shell_project, monkeypatch):
-    asked = []
+    asked, forgotten = [], []
+    monkeypatch.setattr("flows.nightly.prefect_history.forget", lambda *_: forgotten.append(len(heard)) or 0)
 
     def command(module, name, *_, failed, variables=None):
         asked.append(name)
@@ -162,6 +163,7 @@ def test_what_could_not_be_kept_is_kept_the_next_night(night, heard, shell_proje
     assert night(KEPT).name == "Unchanged"
     assert night(KEPT).name == "Unchanged"
     assert asked == ["publish", "publish", "clean", "publish", "clean"]
+    assert forgotten == [2]  # Prefect keeps nights with nothing to do, too
     assert ["warning: MLflow was not told" in word["message"] for word in heard] == [True, False, False]
 
 

@@ -1,6 +1,8 @@
 """Nights in git: on their own branch, and nobody else's work touched."""
 
+import itertools
 import subprocess
+from hashlib import sha1
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,14 @@ def test_a_project_below_the_root_of_git(project):
     assert git("show", f"nightly:inner/{LOCK}") == "new"
     said = git("log", "-1", "--format=%b", "nightly").splitlines()
     assert said[-2:] == [str(LOCK), "inner/code.py"]  # the outer dvc.lock is nobody's night
+
+
+def test_many_nights_are_packed(project):
+    """By git's own measure, the number of loose objects whose name begins with 17."""
+    git("config", "gc.auto", "1")
+    texts = (str(number) for number in itertools.count())
+    counted = (t for t in texts if sha1(f"blob {len(t)}\0{t}".encode()).hexdigest().startswith("17"))
+    for text in itertools.islice(counted, 2):
+        subprocess.run(["git", "hash-object", "-w", "--stdin"], input=text, text=True, check=True, capture_output=True)
+    recording.record(project, "night")
+    assert list((project / ".git/objects/pack").glob("*.pack"))

@@ -70,6 +70,17 @@ def night(prefect_server, shell_project, monkeypatch):
     return run
 
 
+@pytest.fixture
+def no_upkeep(monkeypatch):
+    """For tests that look at something else: what is built is not published and not cleaned up after."""
+    from prefect.states import Completed
+
+    from flows import nightly
+
+    monkeypatch.setattr(nightly, "keep", lambda *_: [])
+    monkeypatch.setattr(nightly, "clean", lambda **_: Completed())
+
+
 RULES = "retention: {commits: 1, days: 7, tracked_runs: 1, flow_days: 7, disk_gb: 1}\n"
 AUTHOR = {
     "model": "model-a",
@@ -104,7 +115,7 @@ def test_nights_that_end_well(night, heard, shell_project):
     assert "| shout | Completed |" in str(Artifact.get("stages").data)
 
 
-def test_the_night_counts_what_differs_and_what_turned_bad(night, heard, shell_project, monkeypatch):
+def test_the_night_counts_what_differs_and_what_turned_bad(night, heard, no_upkeep, shell_project, monkeypatch):
     from prefect.artifacts import Artifact
 
     from flows import nightly
@@ -175,19 +186,19 @@ def test_a_night_that_fails_cleans(night, shell_project, monkeypatch):
     assert night().is_failed() and asked == ["clean"]
 
 
-def test_a_champion_that_cannot_be_read_fails_no_night(night, heard, monkeypatch):
+def test_a_champion_that_cannot_be_read_fails_no_night(night, heard, no_upkeep, monkeypatch):
     monkeypatch.setattr("flows.nightly.bundles.standing", lambda root: Standing(("v0007",), "promoted: by hand"))
     assert night(KEPT).name == "Kept"
     assert "warning: not compared with v0007: dvc.lock: not found" in heard[0]["message"]
 
 
-def test_a_site_that_is_gone_keeps_its_pages(night, heard, shell_project):
+def test_a_site_that_is_gone_keeps_its_pages(night, heard, no_upkeep, shell_project):
     sites = [{"name": "manual", "addresses": ["http://127.0.0.1:9/sitemap.xml"], "pages": 1, "delay_s": 0.0}]
     assert night(KEPT, sites=sites).name == "Kept"
     assert "warning: " in heard[0]["message"] and "manual: not refreshed, exit 5" in heard[0]["message"]
 
 
-def test_a_deaf_recipient_fails_nothing(night, monkeypatch):
+def test_a_deaf_recipient_fails_nothing(night, no_upkeep, monkeypatch):
     from flows.nightly import tell
 
     monkeypatch.setenv("RAGLINE_NOTIFY", "json://127.0.0.1:9/")
@@ -277,7 +288,7 @@ def small_disk(tmp_path_factory):
 
 
 @pytest.mark.parametrize("folder", ["results", ".dvc/cache"])
-def test_a_full_disk(night, heard, small_disk, shell_project, folder):
+def test_a_full_disk(night, heard, no_upkeep, small_disk, shell_project, folder):
     """In a stage's folder the stage fails, in DVC's cache what it has made cannot be kept; a later night has both."""
     more = small_disk(shell_project / folder)
     text = (shell_project / "dvc.yaml").read_text()
@@ -296,7 +307,7 @@ def test_a_full_disk(night, heard, small_disk, shell_project, folder):
     assert ran(dvc("repro").stdout) == []
 
 
-def test_an_endpoint_that_is_down(night, heard, shell_project, monkeypatch):
+def test_an_endpoint_that_is_down(night, heard, no_upkeep, shell_project, monkeypatch):
     """From the start, then from the middle of the work on; the night after pays for the rest alone."""
     documents, passages = authors.corpus(60)
     io.write_table(documents, Document, shell_project / DOCUMENTS)

@@ -90,6 +90,13 @@ def did(stages: Mapping[str, str]) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in found.items() if names) or "nothing"
 
 
+def why_not(log: Sequence[str]) -> str:
+    """In one line: the last that a stage said, or all of DVC's own last error."""
+    told = [line for line in log if not line.startswith("ERROR: failed to reproduce")]
+    errors = [at for at, line in enumerate(told) if line.startswith("ERROR: ")]
+    return " ".join(line.strip() for line in told[errors[-1] if errors else -1 :])
+
+
 @task(task_run_name="{trial.name}", cache_policy=NO_CACHE, persist_result=False)
 def attempt(trial: Trial, settings: tuple[str, ...], processes: Processes) -> State[Variant]:
     """Make the experiment; ends as Completed, or as Failed with the end of its log."""
@@ -108,8 +115,8 @@ def attempt(trial: Trial, settings: tuple[str, ...], processes: Processes) -> St
     ended = processes.follow(command(trial, settings, Path()), read)
     seconds = time.monotonic() - started
     if ended.code:
-        told = [line for line in ended.tail if not line.startswith("ERROR: failed to reproduce")]
-        why = Variant(trial.name, trial.overrides, "Failed", f"failed: {told[-1] if told else ended.code}", seconds)
+        failed = f"failed: {why_not(ended.tail) or ended.code}"
+        why = Variant(trial.name, trial.overrides, "Failed", failed, seconds)
         return Failed(message="\n".join([f"{trial.name}: exit {ended.code}", *ended.tail]), data=why)
     return Completed(message=did(stages), data=Variant(trial.name, trial.overrides, "Completed", did(stages), seconds))
 

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, dvc, under_dvc
 pytest.importorskip("prefect", reason="needs the flows extra: pip install -e '.[flows]'")
 
 from flows.dvc_stages import deps_outside_git, expand
-from flows.sweep import did, standing, unjudged
+from flows.sweep import did, standing, unjudged, why_not
 
 STAGES = """
 stages:
@@ -95,6 +95,19 @@ def test_overrides_become_variants():
     assert expand(["other.yaml:a.x=1,2"], each=False) == [("other.yaml:a.x=1",), ("other.yaml:a.x=2",)]
     with pytest.raises(ConfigError, match="nonsense: expected PARAM=VALUE,VALUE"):
         expand(["nonsense"], each=False)
+
+
+def test_why_a_variant_failed():
+    of_a_stage = [
+        "> python make.py",
+        "evaluate: ConfigError: no",
+        "ERROR: failed to reproduce 'evaluate': exited with 3",
+    ]
+    assert why_not(of_a_stage) == "evaluate: ConfigError: no"
+    assert why_not(["Reading", "ERROR: unable to read: 'params.yaml'", "  line 11"]) == (
+        "ERROR: unable to read: 'params.yaml' line 11"
+    )
+    assert why_not([]) == ""
 
 
 def test_what_the_stages_did():

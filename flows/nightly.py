@@ -5,6 +5,7 @@ the champion as it is.
 """
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
@@ -222,7 +223,8 @@ def nightly(sites: list[Site] | None = None, recorded: bool = False, pushed: boo
     if ended != "Unchanged" or not recording.is_kept(Path()):
         warnings += (failed := keep(decision.reason, recorded, pushed and has_remote()))
         if not failed:
-            recording.note_kept(Path())
+            with contextlib.suppress(ServiceError):  # of a full disk: the next night keeps it once more
+                recording.note_kept(Path())
     else:
         warnings += _warnings([forget(allowed.flow_days, return_state=True)])
     if ended != "Unchanged":

@@ -82,18 +82,6 @@ def no_upkeep(monkeypatch):
 
 
 RULES = "retention: {commits: 1, days: 7, tracked_runs: 1, flow_days: 7, disk_gb: 1}\n"
-AUTHOR = {
-    "model": "model-a",
-    "passages": 30,
-    "kinds": authors.WEIGHTS,
-    "temperature": 0.0,
-    "max_answer_tokens": 200,
-    "structured": "json_schema",
-    "attempts": 2,
-    "max_failed": 0.0,
-    "prices": {"prompt": 1.0, "answer": 4.0},
-    "budget_usd": 5.0,
-}
 KEPT = Decision(False, "kept: no gain", "| metric | difference |\n|---|---|")
 
 
@@ -319,7 +307,7 @@ def test_an_endpoint_that_is_down(night, heard, no_upkeep, shell_project, monkey
         "outs": [str(path) for path in generate_qa.WRITES],
     }
     (shell_project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"generate_qa": stage}}))
-    section = {"method": "llm", "max_per_document": 1, "filters": [], "leaks": "drop", "seed": 13, "llm": AUTHOR}
+    section = {"method": "llm", "max_per_document": 1, "filters": [], "leaks": "drop", "seed": 13, "llm": authors.LLM}
     settings = {**yaml.safe_load(RULES), "generate_qa": section, "build_index": {"language": "english"}}
     (shell_project / "params.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

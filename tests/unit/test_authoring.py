@@ -11,21 +11,8 @@ from ragline.question_params import QuestionParams
 from ragline.runtime.params import load_section
 from ragline.types import Document, Drop, Passage, QAExample
 from stages import generate_qa
-from tests.fixtures.authors import WEIGHTS, author, corpus
+from tests.fixtures.authors import LLM, author, corpus
 from tests.fixtures.endpoint import Endpoint
-
-LLM = {
-    "model": "model-a",
-    "passages": 30,
-    "kinds": WEIGHTS,
-    "temperature": 0.0,
-    "max_answer_tokens": 200,
-    "structured": "json_schema",
-    "attempts": 2,
-    "max_failed": 0.0,
-    "prices": {"prompt": 1.0, "answer": 4.0},
-    "budget_usd": 5.0,
-}
 
 
 @pytest.fixture

@@ -23,22 +23,11 @@ from ragline.questions.filters import PAID
 from ragline.runtime.params import load_section
 from ragline.types import Document, Drop, Passage, QAExample
 from stages import generate_qa
-from tests.fixtures.authors import WEIGHTS, author, corpus
+from tests.fixtures.authors import LLM, author, corpus
 from tests.fixtures.endpoint import Endpoint, at_random
 
-LLM = {
-    "model": "model-a",
-    "passages": 40,
-    "kinds": WEIGHTS,
-    "temperature": 0.7,
-    "max_answer_tokens": 200,
-    "structured": "json_schema",
-    "attempts": 2,
-    "max_failed": 0.0,
-    "prices": {"prompt": 1.0, "answer": 4.0},
-    "budget_usd": 5.0,
-}
-CHECKER = {name: value for name, value in LLM.items() if name not in ("passages", "kinds")} | {"model": "model-b"}
+ASKED = LLM | {"passages": 40, "temperature": 0.7}
+CHECKER = {name: value for name, value in ASKED.items() if name not in ("passages", "kinds")} | {"model": "model-b"}
 CHECKS = {"Answer this question": "guessable", "You check questions": "critic", "Which of these": "unanswerable_judged"}
 
 
@@ -83,7 +72,7 @@ def settings(filters=PAID, llm=None, **changed) -> QuestionParams:
     section = {"method": "llm", "max_per_document": 1, "filters": list(filters), "leaks": "report", "seed": 13}
     section |= changed
     if section["method"] == "llm":
-        section["llm"] = LLM | (llm or {})
+        section["llm"] = ASKED | (llm or {})
     sections = {"generate_qa": section, "build_index": {"language": "english"}}
     Path("params.yaml").write_text(yaml.safe_dump(sections))
     return load_section("generate_qa", QuestionParams)

@@ -191,14 +191,13 @@ def by_sentence_transformers(data: Set, seed: int, epochs: float | None) -> Trai
     return _shared(data, model.eval(), seconds, min(done * 32, round((epochs or 3) * len(data.train))), 0.0)
 
 
-def by_us(data: Set, seed: int, epochs: float | None, store: Path, towers: str, hard: int, **schedule: Any) -> Trained:
+def by_us(data: Set, seed: int, store: Path, towers: str, hard: int, epochs: float, **schedule: Any) -> Trained:
     """Our training; of less than an epoch, by leaving questions out."""
     repro.seed_everything(seed)
     base = encoder.load(BASE)
-    if epochs:
-        schedule["epochs"] = max(1, round(epochs))
-    chosen = train.Schedule(**{"max_passage_tokens": 256, "evaluations": 1, "seed": seed} | schedule)
-    questions = data.train[: round(min(epochs or 1, 1) * len(data.train))]
+    whole = max(1, round(epochs))
+    chosen = train.Schedule(epochs=whole, max_passage_tokens=256, evaluations=1, seed=seed, **schedule)
+    questions = data.train[: round(min(epochs, 1) * len(data.train))]
     vectors = corpus_vectors(base, data.passages, store)
     started = time.perf_counter()
     miner = mine.prepare(questions, data.passages, lexical.build(data.passages), mine.Rules(hard, 0.95))
@@ -244,13 +243,12 @@ def trained(arm: str, data: Set, seed: int, epochs: float | None, plain: bool, s
         return by_localrqa(data, seed, epochs, plain)
     if arm == "sentence-transformers":
         return by_sentence_transformers(data, seed, epochs)
-    same: dict[str, Any] = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5, "temperature": 0.05}
+    same: dict[str, Any] = {"batch_size": 32, "learning_rate": 5e-5, "temperature": 0.05}
     if arm == "pairs":
-        return by_us(data, seed, epochs, store, "both", 0, **same)
+        return by_us(data, seed, store, "both", 0, epochs or 3, **same)
     if arm == "both":
-        return by_us(data, seed, epochs, store, "both", 1, **same | {"epochs": 1})
-    frozen = {"epochs": 2, "learning_rate": 1e-4, "temperature": 0.03}
-    return by_us(data, seed, epochs, store, "question", 8, **same | frozen)
+        return by_us(data, seed, store, "both", 1, epochs or 1, **same)
+    return by_us(data, seed, store, "question", 8, epochs or 2, **same | {"learning_rate": 1e-4, "temperature": 0.03})
 
 
 def untrained(data: Set, store: Path) -> dict[str, Run]:

@@ -34,9 +34,8 @@ class OpenVinoTransformer(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.config = model.config
-        settings = {"PERFORMANCE_HINT": "LATENCY"}  # in bfloat16 where the CPU has it
-        settings["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
-        self.request = ov.Core().compile_model(_graph(_LastHidden(model)), "CPU", settings).create_infer_request()
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+        self.request = _compiled(_graph(_LastHidden(model)), settings).create_infer_request()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> BaseModelOutput:
         """(batch, length) int64 ids and mask to (batch, length, d) float32 states."""
@@ -63,7 +62,7 @@ class OpenVinoEncoder:
         threads = str(_threads())
         try:
             graph = _graph(_Whole(model, prompt_tokens))
-            compiled = ov.Core().compile_model(graph, "CPU", {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
+            compiled = _compiled(graph, {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
         except RuntimeError as error:
             raise ModelError(
                 f"encoder: OpenVINO cannot run {type(model[0].model).__name__}: {' '.join(str(error).split())[:200]}; "
@@ -84,6 +83,11 @@ class OpenVinoEncoder:
             self._requests.start_async({name: text[name].numpy() for name in ("input_ids", "attention_mask")}, row)
         self._requests.wait_all()
         return np.stack([vectors[row] for row in range(len(vectors))])
+
+
+def _compiled(graph: ov.Model, settings: dict[str, str]) -> ov.CompiledModel:
+    precision = "bf16" if repro.uses_bfloat16() else "f32"
+    return ov.Core().compile_model(graph, "CPU", settings | {"INFERENCE_PRECISION_HINT": precision})
 
 
 def _graph(module: nn.Module) -> ov.Model:
@@ -157,4 +161,4 @@ def arithmetic() -> str:
     device = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
     engine = f"torch {torch.__version__}" if cuda else f"openvino {ov.__version__}"
     models = f"transformers {transformers.__version__}, sentence-transformers {sentence_transformers.__version__}"
-    return f"{device}, bfloat16 {repro.has_bfloat16()}, {engine}, {models}"
+    return f"{device}, bfloat16 {repro.uses_bfloat16()}, {engine}, {models}"

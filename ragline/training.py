@@ -144,7 +144,7 @@ def arguments(schedule: Schedule, examples: int, checkpoints: Path, best: str, p
         "warmup_steps": max(1, steps // 10),
         "seed": schedule.seed,
         "data_seed": schedule.seed,
-        "bf16": repro.has_bfloat16(),
+        "bf16": repro.uses_bfloat16(),
         "use_cpu": repro.device().type == "cpu",
         "logging_steps": max(1, steps // 30),
         "eval_strategy": "steps",

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("steady", derandomize=True, deadline=None)  # the same examples on every machine
 settings.load_profile("steady")
 apply_defaults()
+os.environ["RAGLINE_PRECISION"] = "float32"  # tolerances are float32's, also where the CPU has bfloat16
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two workers' threads on two cores: none may spin while it waits
 os.environ.pop("PREFECT_API_URL", None)  # never somebody's real server
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DVC runs `python`

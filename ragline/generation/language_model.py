@@ -436,7 +436,7 @@ def _quantized() -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if repro.has_bfloat16() else torch.float32,
+        bnb_4bit_compute_dtype=torch.bfloat16 if repro.uses_bfloat16() else torch.float32,
     )
     return {"quantization_config": config, "device_map": {"": device}}
 

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
 from transformers import AutoModel, AutoTokenizer
 
+from ragline import repro
 from ragline.builtin import model_folder
 from ragline.errors import ConfigError, DataError, ModelError, ServiceError
 from ragline.retrieval import encoder
@@ -360,3 +361,35 @@ def test_vectors_are_those_of_sentence_transformers(base):
     theirs = base.passages.encode(TEXTS, normalize_embeddings=True)
     cosines = np.sum(encoder.encode_passages(base, TEXTS) * theirs, axis=1)
     assert cosines.min() > 0.999
+
+
+@pytest.fixture
+def in_bfloat16(monkeypatch):
+    """What a machine with bfloat16 does when nobody asks for float32, as the other tests do."""
+    monkeypatch.delenv(repro.PRECISION)
+    repro.uses_bfloat16.cache_clear()
+    if not repro.uses_bfloat16():
+        pytest.skip("this CPU has no bfloat16 instructions")
+    yield
+    repro.uses_bfloat16.cache_clear()
+
+
+def test_bfloat16_stays_near_float32_and_repeats_its_bytes(in_bfloat16, monkeypatch):
+    base = encoder.load("builtin:minilm")
+    texts = [p.encoded_text for p in PASSAGES]
+    ways = encoder.converted(base.passages), lambda some: encoder.encode_passages(base, some)
+    found = [[way(texts), way(texts)] for way in ways]
+    monkeypatch.setenv(repro.PRECISION, "float32")
+    repro.uses_bfloat16.cache_clear()
+    exact = encoder.encode_passages(base, texts)
+    for once, again in found:
+        assert once.tobytes() == again.tobytes()
+        assert not np.array_equal(once, exact)
+        assert np.sum(once * exact, axis=1).min() > 0.999
+
+
+def test_precision_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setenv(repro.PRECISION, "half")
+    repro.uses_bfloat16.cache_clear()
+    with pytest.raises(ConfigError, match="RAGLINE_PRECISION: expected auto or float32, got 'half'"):
+        repro.uses_bfloat16()

@@ -123,7 +123,7 @@ function explore(data) {
     if (controls().some((name) => asked.has(name))) choose(asked);
     const q = byKey.get(asked.get("q"));
     if (q) return show(q);
-    if (dialog.open) dialog.close();
+    leave();
     if (asked.has("q")) status.textContent = `Question ${asked.get("q")} is not among those on this page.`;
     if (asked.size) document.getElementById("questions").scrollIntoView();
   }
@@ -175,7 +175,9 @@ function explore(data) {
   function step(by) {
     if (dialog.open) {
       const next = found[found.indexOf(open) + by];
-      if (next) location.replace(`#q=${encodeURIComponent(next.key)}`);
+      if (!next) return;
+      history.replaceState(null, "", `#q=${encodeURIComponent(next.key)}`);  // at once: keys may come faster than events
+      show(next);
       return;
     }
     const at = links().indexOf(document.activeElement);
@@ -214,6 +216,20 @@ function explore(data) {
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
     title.focus();
+  }
+
+  /* Closes the question, once, and goes to its line; the browser's own "close" comes later than the next key may. */
+  function leave() {
+    if (!open) return;
+    const at = found.indexOf(open);
+    open = null;
+    dialog.close();
+    remember();
+    if (at >= 0 && Math.floor(at / PAGE) !== page) {
+      page = Math.floor(at / PAGE);
+      list();
+    }
+    links()[at - page * PAGE]?.focus();
   }
 
   function answer(q, name, said, place) {
@@ -274,21 +290,14 @@ function explore(data) {
   pager.querySelector("[name=next]").addEventListener("click", () => turn(1));
   dialog.querySelector("[name=previous]").addEventListener("click", () => step(-1));
   dialog.querySelector("[name=next]").addEventListener("click", () => step(1));
-  dialog.querySelector("[name=close]").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => {
-    remember();
-    const at = found.indexOf(open);
-    if (at >= 0 && Math.floor(at / PAGE) !== page) {
-      page = Math.floor(at / PAGE);
-      list();
-    }
-    links()[at - page * PAGE]?.focus();
-  });
+  dialog.querySelector("[name=close]").addEventListener("click", leave);
+  dialog.addEventListener("close", () => { if (!dialog.open) leave(); });
   addEventListener("hashchange", followAddress);
   document.addEventListener("keydown", (event) => {
     const writing = event.target.closest("input, select, textarea");
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && event.target === field("text")) links()[0]?.focus();
+    if (event.key === "Escape" && dialog.open) leave();
     if (writing) return;
     if (event.key === "/" && !dialog.open) {
       event.preventDefault();

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ragline.types": set(),
     "ragline.artifacts": set(),
     "ragline.progress": set(),
-    "ragline.repro": set(),
+    "ragline.repro": {"ragline.errors"},
     "ragline.parallel": {"ragline.errors"},
     "ragline.spans": {"ragline.types"},
     "ragline.reading": {"ragline.types"},
